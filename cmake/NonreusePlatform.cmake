@@ -1,0 +1,34 @@
+# Refuses systems that the library cannot work on, with one line that says why.
+include_guard(GLOBAL)
+
+if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  message(FATAL_ERROR "dlmalloc_nonreuse: ${CMAKE_SYSTEM_NAME} is not supported by this version; Linux is.")
+endif()
+if(NOT CMAKE_SIZEOF_VOID_P EQUAL 8)
+  message(FATAL_ERROR "dlmalloc_nonreuse: 32-bit targets are not supported: the heap reserves one large "
+                      "address range. Build for a 64-bit target.")
+endif()
+
+# The compiler knows best what it compiles for; CMAKE_SYSTEM_PROCESSOR is the host's in many cross builds.
+include(CheckCXXSourceCompiles)
+function(nonreuse_detect_processor result)
+  foreach(pair "x86_64:defined(__x86_64__)" "aarch64:defined(__aarch64__)"
+               "riscv64:defined(__riscv) && __riscv_xlen == 64")
+    string(REPLACE ":" ";" pair "${pair}")
+    list(GET pair 0 name)
+    list(GET pair 1 condition)
+    check_cxx_source_compiles("#if !(${condition})\n#error other\n#endif\nint main() { return 0; }"
+                              NONREUSE_PROCESSOR_IS_${name})
+    if(NONREUSE_PROCESSOR_IS_${name})
+      set(${result} ${name} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  set(${result} unknown PARENT_SCOPE)
+endfunction()
+
+nonreuse_detect_processor(NONREUSE_PROCESSOR)
+if(NONREUSE_PROCESSOR STREQUAL "unknown")
+  message(FATAL_ERROR "dlmalloc_nonreuse: processor '${CMAKE_SYSTEM_PROCESSOR}' is not supported; "
+                      "x86-64, aarch64 and riscv64 are.")
+endif()

@@ -1,0 +1,50 @@
+// The compile-time settings of dlmalloc_nonreuse.h as typed constants. Only this file and the header know
+// the macros' names; everything else says `if constexpr (kUseLocks)`.
+#pragma once
+
+#include <dlmalloc_nonreuse.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#if MALLOC_UTRACE
+#error "MALLOC_UTRACE=1 is reserved for the trace facility, which this version does not have; build with 0"
+#endif
+
+namespace nonreuse {
+
+inline constexpr bool kUseLocks = USE_LOCKS != 0;
+inline constexpr bool kSpinLocks = USE_SPIN_LOCKS != 0;
+inline constexpr bool kRecursiveLocks = USE_RECURSIVE_LOCKS != 0;
+inline constexpr bool kHaveMmap = HAVE_MMAP != 0;
+inline constexpr size_t kStaticHeapBytes = NONREUSE_STATIC_HEAP_BYTES;
+inline constexpr uint64_t kMaxReleaseCheckRate = MAX_RELEASE_CHECK_RATE;
+inline constexpr bool kFreebufMode = FREEBUF_MODE != 0;
+inline constexpr uint64_t kDefaultFreebufPercent = DEFAULT_FREEBUF_PERCENT;
+inline constexpr uint64_t kDefaultSweepSize = DEFAULT_SWEEP_SIZE;
+inline constexpr bool kSweepStats = SWEEP_STATS != 0;
+inline constexpr bool kDebug = DEBUG != 0;
+inline constexpr bool kDlPrefix = USE_DL_PREFIX != 0;
+
+namespace settings_check {
+constexpr bool is_switch(long long value) {
+  return value == 0 || value == 1;
+}
+}  // namespace settings_check
+
+static_assert(settings_check::is_switch(USE_LOCKS), "USE_LOCKS must be 0 or 1");
+static_assert(settings_check::is_switch(USE_SPIN_LOCKS), "USE_SPIN_LOCKS must be 0 or 1");
+static_assert(settings_check::is_switch(USE_RECURSIVE_LOCKS), "USE_RECURSIVE_LOCKS must be 0 or 1");
+static_assert(settings_check::is_switch(HAVE_MMAP), "HAVE_MMAP must be 0 or 1");
+static_assert(settings_check::is_switch(FREEBUF_MODE), "FREEBUF_MODE must be 0 or 1");
+static_assert(settings_check::is_switch(SWEEP_STATS), "SWEEP_STATS must be 0 or 1");
+static_assert(settings_check::is_switch(DEBUG), "DEBUG must be 0 or 1");
+static_assert(settings_check::is_switch(USE_DL_PREFIX), "USE_DL_PREFIX must be 0 or 1");
+static_assert(MAX_RELEASE_CHECK_RATE >= 1, "MAX_RELEASE_CHECK_RATE counts frees: at least 1");
+static_assert(DEFAULT_FREEBUF_PERCENT >= 1 && DEFAULT_FREEBUF_PERCENT <= 10000,
+              "DEFAULT_FREEBUF_PERCENT must be 1 to 10000");
+static_assert(static_cast<long long>(DEFAULT_SWEEP_SIZE) >= 0, "DEFAULT_SWEEP_SIZE must not be negative");
+static_assert(NONREUSE_STATIC_HEAP_BYTES >= (1UL << 20), "NONREUSE_STATIC_HEAP_BYTES: at least 1 MiB");
+static_assert(NONREUSE_STATIC_HEAP_BYTES % 4096 == 0, "NONREUSE_STATIC_HEAP_BYTES: whole pages");
+
+}  // namespace nonreuse

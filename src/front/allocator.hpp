@@ -1,0 +1,141 @@
+// The allocator: the only place that knows both the heap and the quarantine.
+//
+//   free pool ──take──▶ cached ──malloc──▶ in use ──free──▶ batched ──seal──▶ sealed ──sweep──▶ clear ──▶ free pool
+//    (bins, runs)     (one thread)                       (one thread)              └────▶ held (next sweep again)
+//
+// Every function takes the calling thread's front; who finds it, and what happens in threads that have none,
+// is the caller's affair (override/thread.cpp). Lock order: sweep, quarantine, heap, arena.
+#pragma once
+
+#include <cstring>
+
+#include "base/options.hpp"
+#include "base/pointers.hpp"
+#include "base/report.hpp"
+#include "base/stats_page.hpp"
+#include "front/misuse.hpp"
+#include "front/statistics.hpp"
+#include "front/thread_front.hpp"
+#include "heap/heap.hpp"
+#include "platform/attributes.hpp"
+#include "platform/os.hpp"
+#include "revoke/policy.hpp"
+#include "revoke/quarantine.hpp"
+#include "revoke/revoker.hpp"
+
+namespace nonreuse {
+
+enum class SweepResult : uint8_t {
+  nothing,  // nothing waits in quarantine
+  done,
+  retry,    // threads could not be stopped; nothing was released
+  blind,    // roots cannot be seen; nothing was released
+};
+
+template <MemoryPlatform P, Revoker R>
+class Allocator {
+ public:
+  constexpr Allocator(P& platform, R& revoker) : space_(platform), heap_(space_), quarantine_(space_), revoker_(revoker) {}
+
+  // Call once, by one thread. False: no address space; every allocation fails.
+  bool init(const Options& options);
+  Options& options() { return options_; }
+
+  // ---- allocation. A null payload: out of memory ----------------------------------------------------
+  Payload allocate(ThreadFront& front, size_t size);
+  Payload allocate_aligned(ThreadFront& front, size_t alignment, size_t size);
+  // Null, with the old chunk unchanged: out of memory.
+  Payload reallocate(ThreadFront& front, Wild old, size_t size);
+  void free(ThreadFront& front, Wild pointer, const char* call = "free");
+  // Bytes from the start of the chunk that the program may use; stops the program for anything else.
+  size_t usable_size(Wild pointer);
+
+  // ---- quarantine -----------------------------------------------------------------------------------
+  // Sweeps until all that was freed before the call was looked at.
+  SweepResult revoke(ThreadFront& front);
+  bool revoking() const { return revoking_.load(std::memory_order_relaxed); }
+
+  // ---- threads --------------------------------------------------------------------------------------
+  ThreadFront* make_front();             // nullptr: out of memory
+  void give_up_front(ThreadFront* front);  // the thread ends: all it owns is found by others at once
+  void before_fork();
+  void after_fork_in_parent();
+  void after_fork_in_child(ThreadFront* self);
+
+  // ---- figures --------------------------------------------------------------------------------------
+  void statistics(nonreuse_statistics& out);
+  void attach_stats_page(StatsPage* page) { page_ = page; }
+  StatsPage* stats_page() { return page_; }
+  void publish_statistics();
+  void mallinfo(nonreuse_mallinfo2& out);
+  bool trim(size_t pad);
+  // Walks the heap; the program stops with what is broken. Other threads must be quiet.
+  void check();
+
+  Heap<P>& heap() { return heap_; }
+  AddressSpace<P>& space() { return space_; }
+
+ private:
+  static constexpr uint64_t kBatchBytes = 64 * 1024;
+  static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;
+  static constexpr Granules kRunMax = (64 * 1024) >> kGranuleShift;
+
+  static Granules granules_for(size_t size) { return (size >> kGranuleShift) + 1; }
+  uintptr_t address(Granule granule) const { return base_ + (granule << kGranuleShift); }
+
+  Payload hand_out(Granule start, Granules length, size_t size);
+  Payload allocate_slow(ThreadFront& front, size_t size);
+  Payload allocate_direct(Granules length, Granules alignment, size_t size);
+  Granules chunk_length(size_t size) const;
+  bool carve_aligned(ThreadFront& front, Granules length, Granules alignment, Granule* start);
+  bool refill(ThreadFront& front, Granules length);
+  void return_run(ThreadFront& front);
+
+  Run lookup(Wild pointer, const char* call);
+  [[noreturn]] NONREUSE_NOINLINE void reject(Wild pointer, const char* call);
+  void free_other(ThreadFront& front, Wild pointer, const char* call);
+  void put_away(ThreadFront& front, Run chunk);
+  void put_away_large(Run chunk);
+  void append(ThreadFront& front, Run chunk);
+  NONREUSE_NOINLINE void seal(ThreadFront& front);
+  NONREUSE_NOINLINE void consider_sweep();
+  bool shrink(ThreadFront& front, Run chunk, Granules length);
+  bool lengthen(Run chunk, Granules length);
+
+  SweepResult sweep_all();
+  SweepResult sweep_pass(bool* more);
+  bool paint(bool* more);
+  void release_clear(RevokeFigures& figures);
+  void spend_painted();
+  void report_failure(RevokeOutcome outcome);
+  Run painted_chunk_at(Granule granule);
+  uint64_t live_bytes() const;
+  void adopt(ThreadFront& front);
+
+  // Read by every call, written at start only.
+  uintptr_t base_ = 0;
+  TagMap tags_;
+  Options options_{};
+
+  alignas(64) AddressSpace<P> space_;
+  alignas(64) Heap<P> heap_;
+  alignas(64) Quarantine<P> quarantine_;
+  Lock sweep_lock_;
+  Shadow shadow_;
+  R& revoker_;
+  Policy policy_;
+  Figures figures_;
+  StatsPage* page_ = nullptr;
+  ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
+  std::atomic<bool> revoking_{false};
+  std::atomic<bool> failure_said_{false};
+  int owner_ = 0;                // the process this heap belongs to
+  uint64_t cpu_at_last_sweep_ = 0;
+};
+
+}  // namespace nonreuse
+
+#include "front/allocator_alloc.ipp"
+#include "front/allocator_free.ipp"
+#include "front/allocator_sweep.ipp"
+#include "front/allocator_threads.ipp"

@@ -1,0 +1,163 @@
+// Allocator: malloc's way. Included by allocator.hpp.
+#pragma once
+
+namespace nonreuse {
+
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::init(const Options& options) {
+  options_ = options;
+  os::default_stack_bytes();  // as the limits are now, before the program changes them
+  owner_ = os::process_id();
+  if (!space_.init() || !heap_.init()) return false;
+  base_ = space_.address(0);
+  tags_ = heap_.tags();
+  shadow_.attach(space_.shadow_bits(), space_.hit_bits(), space_.summary_bits());
+  return true;
+}
+
+// Room for the request and one byte more, so that a pointer one past its end still points into the chunk.
+// Chunks whose pages are to be given back at free are whole pages.
+template <MemoryPlatform P, Revoker R>
+Granules Allocator<P, R>::chunk_length(size_t size) const {
+  const Granules length = granules_for(size);
+  if ((length << kGranuleShift) < options_.unmap) return length;
+  return align_up(length, space_.page_size() >> kGranuleShift);
+}
+
+template <MemoryPlatform P, Revoker R>
+Payload Allocator<P, R>::hand_out(Granule start, Granules length, size_t size) {
+  return Chunk(address(start), {start, length}).payload(size);
+}
+
+template <MemoryPlatform P, Revoker R>
+NONREUSE_ALWAYS_INLINE Payload Allocator<P, R>::allocate(ThreadFront& front, size_t size) {
+  const Granules length = granules_for(size);
+  if (length <= kSmallMax && kFreebufMode) [[likely]] {
+    if (const uint8_t cached = front.cached[length]; cached != 0) [[likely]] {
+      const Granule start = front.cache(length)[cached - 1];
+      tags_.set_live_small(start, length);
+      front.cached[length] = static_cast<uint8_t>(cached - 1);
+      return hand_out(start, length, size);
+    }
+    if (front.run_end - front.run_at >= length) [[likely]] {
+      const Granule start = front.run_at;
+      tags_.set_live_small(start, length);
+      front.run_at = start + length;
+      return hand_out(start, length, size);
+    }
+  }
+  return allocate_slow(front, size);
+}
+
+template <MemoryPlatform P, Revoker R>
+NONREUSE_NOINLINE Payload Allocator<P, R>::allocate_slow(ThreadFront& front, size_t size) {
+  if (size > PTRDIFF_MAX || size >= space_.heap().size()) return {};
+  const Granules length = chunk_length(size);
+  if (length <= kSmallMax && kFreebufMode) {
+    if (refill(front, length)) return allocate(front, size);
+    if (revoke(front) == SweepResult::done && refill(front, length)) return allocate(front, size);
+    return {};
+  }
+  const Granules alignment = (length << kGranuleShift) >= options_.unmap ? space_.page_size() >> kGranuleShift : 1;
+  const Payload payload = allocate_direct(length, alignment, size);
+  if (payload || !kFreebufMode) return payload;
+  // Out of memory: what is quarantined may be had back.
+  return revoke(front) == SweepResult::done ? allocate_direct(length, alignment, size) : Payload{};
+}
+
+// From the free pool, without caches.
+template <MemoryPlatform P, Revoker R>
+Payload Allocator<P, R>::allocate_direct(Granules length, Granules alignment, size_t size) {
+  Run run;
+  {
+    LockGuard guard(heap_.lock());
+    run = heap_.take_aligned(length, alignment);
+  }
+  if (run.empty()) return {};
+  heap_.cleanse(run);
+  tags_.set_live(run.start, run.length);
+  return hand_out(run.start, run.length, size);
+}
+
+// Old holes of the size into its cache; where there are none, a new run to carve from.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::refill(ThreadFront& front, Granules length) {
+  Granule* cache = front.cache(length);
+  size_t count;
+  Run run;
+  {
+    LockGuard guard(heap_.lock());
+    count = heap_.take_holes(length, cache_capacity(length), cache);
+    if (count == 0) {
+      return_run(front);
+      Granules wanted = front.carved / 8;
+      wanted = wanted < kRunMin ? kRunMin : wanted > kRunMax ? kRunMax : wanted;
+      run = heap_.take_run(length, wanted);
+    }
+  }
+  if (count != 0) {
+    // Lowest address last: caches are popped from the end.
+    for (size_t i = 0, j = count - 1; i < j; ++i, --j) {
+      const Granule low = cache[i];
+      cache[i] = cache[j];
+      cache[j] = low;
+    }
+    for (size_t i = count; i-- > 0;) heap_.cleanse({cache[i], length});
+    front.cached[length] = static_cast<uint8_t>(count);
+    return true;
+  }
+  if (run.empty()) return false;
+  heap_.cleanse(run);
+  front.carved += run.length;
+  front.run_end = run.end();
+  front.run_at = run.start;
+  return true;
+}
+
+// What is left of the thread's run goes back. Under the heap's lock.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::return_run(ThreadFront& front) {
+  const Run rest{front.run_at, front.run_end - front.run_at};
+  front.run_at = front.run_end = 0;
+  if (!rest.empty()) heap_.release(rest);
+}
+
+// ---- aligned ----------------------------------------------------------------------------------------
+
+template <MemoryPlatform P, Revoker R>
+Payload Allocator<P, R>::allocate_aligned(ThreadFront& front, size_t alignment, size_t size) {
+  if (alignment <= kGranule) return allocate(front, size);
+  if (size > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2 || size >= space_.heap().size()) return {};
+  const Granules length = chunk_length(size);
+  Granules step = alignment >> kGranuleShift;
+  if (kFreebufMode && length <= kSmallMax) {
+    Granule start;
+    if (carve_aligned(front, length, step, &start)) return hand_out(start, length, size);
+  }
+  const Granules page = space_.page_size() >> kGranuleShift;
+  if ((length << kGranuleShift) >= options_.unmap && step < page) step = page;
+  const Payload payload = allocate_direct(length, step, size);
+  if (payload || !kFreebufMode) return payload;
+  return revoke(front) == SweepResult::done ? allocate_direct(length, step, size) : Payload{};
+}
+
+// Small alignments out of the thread's run; the padding goes to the cache of its size.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::carve_aligned(ThreadFront& front, Granules length, Granules alignment, Granule* start) {
+  const Granule base = base_ >> kGranuleShift;
+  const Granule at = align_up(front.run_at + base, alignment) - base;
+  const Granules padding = at - front.run_at;
+  if (front.run_end < front.run_at + padding + length || padding > kSmallMax) return false;
+  if (padding != 0) {
+    if (front.cached[padding] == cache_capacity(padding)) return false;
+    front.cache(padding)[front.cached[padding]] = front.run_at;
+    front.run_at = at;
+    ++front.cached[padding];
+  }
+  tags_.set_live_small(at, length);
+  front.run_at = at + length;
+  *start = at;
+  return true;
+}
+
+}  // namespace nonreuse

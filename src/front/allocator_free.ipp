@@ -1,0 +1,157 @@
+// Allocator: free's way, and realloc. Included by allocator.hpp.
+#pragma once
+
+namespace nonreuse {
+
+template <MemoryPlatform P, Revoker R>
+NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild pointer, const char* call) {
+  const uintptr_t offset = pointer.address() - base_;
+  const Granule start = offset >> kGranuleShift;
+  if (kFreebufMode && start < heap_.top() && offset % kGranule == 0) [[likely]] {
+    const uint8_t tag = tags_.load(start);
+    if (TagMap::is_live_small(tag)) [[likely]] {
+      if (!tags_.claim(start, tag, os::single_threaded())) [[unlikely]] reject(pointer, call);
+      space_.platform().zero(pointer.address(), size_t{tag} << kGranuleShift);
+      append(front, {start, tag});
+      return;
+    }
+  }
+  free_other(front, pointer, call);
+}
+
+template <MemoryPlatform P, Revoker R>
+NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chunk) {
+  Batch* batch = front.batch;
+  if (batch == nullptr || !batch->append({chunk.start, chunk.length})) [[unlikely]] {
+    seal(front);
+    batch = front.batch;
+    // Out of memory even for a batch, and nothing could be released: the chunk's address is spent.
+    if (batch == nullptr || !batch->append({chunk.start, chunk.length})) return;
+  }
+  front.batch_bytes += chunk.length << kGranuleShift;
+  if (front.batch_bytes >= kBatchBytes) [[unlikely]] seal(front);
+}
+
+// Everything but a small live chunk.
+template <MemoryPlatform P, Revoker R>
+NONREUSE_NOINLINE void Allocator<P, R>::free_other(ThreadFront& front, Wild pointer, const char* call) {
+  const Run chunk = lookup(pointer, call);
+  if (!tags_.claim(chunk.start, tags_.load(chunk.start) & 63, false)) reject(pointer, call);
+  put_away(front, chunk);
+}
+
+// A claimed chunk of any size: its content goes, and it waits.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::put_away(ThreadFront& front, Run chunk) {
+  if constexpr (!kFreebufMode) {
+    space_.platform().zero(address(chunk.start), chunk.length << kGranuleShift);
+    LockGuard guard(heap_.lock());
+    tags_.clear({chunk.start, chunk.length > kSmallMax ? 7u : 1u});
+    heap_.release(chunk);
+    return;
+  }
+  if (chunk.length >= kLargeChunk) return put_away_large(chunk);
+  space_.platform().zero(address(chunk.start), chunk.length << kGranuleShift);
+  append(front, chunk);
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::put_away_large(Run chunk) {
+  const uintptr_t at = address(chunk.start);
+  const size_t bytes = chunk.length << kGranuleShift;
+  const size_t page = space_.page_size();
+  bool trapped = false;
+  if (bytes >= options_.unmap && at % page == 0 && bytes % page == 0) {
+    trapped = space_.platform().trap(at, bytes);
+    if (trapped || space_.platform().discard(at, bytes)) heap_.note_zero(chunk);
+    else space_.platform().zero(at, bytes);
+  } else {
+    space_.platform().zero(at, bytes);
+  }
+  {
+    LockGuard guard(quarantine_.lock());
+    quarantine_.add_large_locked(chunk, trapped);
+  }
+  consider_sweep();
+}
+
+// The live chunk that starts at `pointer`; the program stops where there is none.
+template <MemoryPlatform P, Revoker R>
+Run Allocator<P, R>::lookup(Wild pointer, const char* call) {
+  const uintptr_t offset = pointer.address() - base_;
+  const Granule start = offset >> kGranuleShift;
+  if (base_ == 0 || start >= heap_.top() || offset % kGranule != 0) reject(pointer, call);
+  if (!TagMap::is_live(tags_.load(start))) reject(pointer, call);
+  return {start, tags_.length(start)};
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::reject(Wild pointer, const char* call) {
+  using misuse::Found;
+  const uintptr_t where = pointer.address();
+  const uintptr_t offset = where - base_;
+  const Granule granule = offset >> kGranuleShift;
+  if (base_ == 0 || !space_.heap().contains(where)) misuse::stop(call, where, Found::foreign, 0, 0);
+  if (offset % kGranule != 0) misuse::stop(call, where, Found::unaligned, 0, 0);
+  if (granule >= heap_.top()) misuse::stop(call, where, Found::unallocated, 0, 0);
+  const Run chunk = tags_.covering(granule, granule);
+  if (chunk.empty()) misuse::stop(call, where, Found::unallocated, 0, 0);
+  const bool freed = TagMap::is_freed(tags_.load(chunk.start));
+  const Found found = chunk.start != granule ? (freed ? Found::freed_inside : Found::live_inside) : Found::freed_start;
+  misuse::stop(call, where, found, address(chunk.start), chunk.length << kGranuleShift);
+}
+
+template <MemoryPlatform P, Revoker R>
+size_t Allocator<P, R>::usable_size(Wild pointer) {
+  return (lookup(pointer, "malloc_usable_size").length << kGranuleShift) - 1;
+}
+
+// ---- realloc ------------------------------------------------------------------------------------------
+
+template <MemoryPlatform P, Revoker R>
+Payload Allocator<P, R>::reallocate(ThreadFront& front, Wild old, size_t size) {
+  const Run chunk = lookup(old, "realloc");
+  if (size > PTRDIFF_MAX || size >= space_.heap().size()) return {};
+  const Granules length = chunk_length(size);
+  const Payload same = hand_out(chunk.start, chunk.length, size);
+  if (length == chunk.length) return same;
+  if (length < chunk.length) {
+    // Cutting off little costs more than it gives.
+    const Granules saved = chunk.length - length;
+    if (saved < 4 || saved < chunk.length / 8 || shrink(front, chunk, length)) return same;
+  } else if (chunk.length > kSmallMax && lengthen(chunk, length)) {
+    return same;
+  }
+  const Payload moved = allocate(front, size);
+  if (!moved) return {};
+  const size_t keep = (chunk.length << kGranuleShift) - 1;
+  memcpy(moved.get(), reinterpret_cast<const void*>(old.address()), keep < size ? keep : size);
+  free(front, old, "realloc");
+  return moved;
+}
+
+// The end of the chunk becomes a freed chunk of its own. The claim keeps a racing free out meanwhile.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
+  const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
+  if (!tags_.claim(chunk.start, tags_.load(chunk.start) & 63, false)) reject(pointer, "realloc");
+  const Run tail{chunk.start + length, chunk.length - length};
+  if (chunk.length > kSmallMax && length <= kSmallMax) tags_.clear({chunk.start + 1, 6});
+  tags_.set_freed(tail.start, tail.length);
+  tags_.set_live(chunk.start, length);
+  put_away(front, tail);
+  return true;
+}
+
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::lengthen(Run chunk, Granules length) {
+  {
+    LockGuard guard(heap_.lock());
+    if (!heap_.extend(chunk, length)) return false;
+    tags_.set_live(chunk.start, length);
+  }
+  heap_.cleanse({chunk.end(), length - chunk.length});
+  return true;
+}
+
+}  // namespace nonreuse

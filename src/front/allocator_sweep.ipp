@@ -1,0 +1,237 @@
+// Allocator: sealing, sweeping, releasing. Included by allocator.hpp.
+#pragma once
+
+namespace nonreuse {
+
+// Publishes the thread's batch and gives it a new one; sweeps where it is time to.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::seal(ThreadFront& front) {
+  {
+    LockGuard guard(quarantine_.lock());
+    Batch* full = front.batch;
+    if (full != nullptr && full->count.load(std::memory_order_relaxed) != 0) {
+      Batch* fresh = quarantine_.take_batch_locked();
+      if (fresh == nullptr) {
+        // Out of memory: keep the full batch where a sweep can empty it in place.
+        front.batch = nullptr;
+      }
+      quarantine_.seal_locked(full, front.batch_bytes - full->bytes);
+      front.batch = fresh;
+    } else if (full == nullptr) {
+      front.batch = quarantine_.take_batch_locked();
+    }
+    front.batch_bytes = 0;
+  }
+  consider_sweep();
+  if (front.batch == nullptr) {
+    sweep_all();
+    LockGuard guard(quarantine_.lock());
+    front.batch = quarantine_.take_batch_locked();
+  }
+}
+
+template <MemoryPlatform P, Revoker R>
+uint64_t Allocator<P, R>::live_bytes() const {
+  const uint64_t used = heap_.in_use() << kGranuleShift;
+  const uint64_t waiting = quarantine_.pending_bytes() + quarantine_.held_bytes() + quarantine_.trapped_bytes();
+  return used > waiting ? used - waiting : 0;
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::consider_sweep() {
+  const uint64_t threshold = policy_.threshold(options_, live_bytes());
+  if (quarantine_.pending_bytes() < threshold) return;
+  // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
+  if (!sweep_lock_.try_lock()) {
+    if (quarantine_.pending_bytes() < 2 * threshold) return;
+    sweep_lock_.lock();
+  }
+  bool more = false;
+  if (quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes())) sweep_pass(&more);
+  sweep_lock_.unlock();
+}
+
+template <MemoryPlatform P, Revoker R>
+SweepResult Allocator<P, R>::revoke(ThreadFront&) {
+  return sweep_all();
+}
+
+template <MemoryPlatform P, Revoker R>
+SweepResult Allocator<P, R>::sweep_all() {
+  if (base_ == 0) return SweepResult::nothing;
+  LockGuard guard(sweep_lock_);
+  SweepResult result = SweepResult::nothing;
+  for (bool more = true; more;) {
+    const SweepResult pass = sweep_pass(&more);
+    if (pass != SweepResult::nothing) result = pass;
+    if (pass != SweepResult::done) break;
+  }
+  return result;
+}
+
+// Paints what is sealed and what other threads have in open batches. False: nothing is painted.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::paint(bool* more) {
+  const auto length_of = [&](Granule start) { return tags_.length(start); };
+  typename Quarantine<P>::Painted painted;
+  uint64_t chunks = 0;
+  Granules granules = 0;
+  {
+    LockGuard guard(quarantine_.lock());
+    painted = quarantine_.paint_locked(shadow_, options_.sweep_size, length_of);
+    chunks = painted.chunks;
+    granules = painted.granules;
+    *more = options_.sweep_size != 0 && painted.chunks >= options_.sweep_size;
+    for (ThreadFront* front = fronts_; front != nullptr && painted.twice.empty() && !*more; front = front->next) {
+      if (front->batch == nullptr) continue;
+      painted = quarantine_.paint_open_locked(shadow_, *front->batch, length_of);
+      front->batch->bytes += painted.granules << kGranuleShift;
+      chunks += painted.chunks;
+      granules += painted.granules;
+    }
+  }
+  if (!painted.twice.empty()) {
+    const uintptr_t chunk = address(painted.twice.start);
+    misuse::stop("free", chunk, misuse::Found::freed_start, chunk, painted.twice.length << kGranuleShift);
+  }
+  figures_.swept_chunks.add(chunks);
+  figures_.swept_bytes.add(granules << kGranuleShift);
+  figures_.bits_painted.add(granules);
+  return chunks != 0 || quarantine_.pending_bytes() != 0 || quarantine_.held_chunks() != 0;
+}
+
+// Under the sweep lock.
+template <MemoryPlatform P, Revoker R>
+SweepResult Allocator<P, R>::sweep_pass(bool* more) {
+  *more = false;
+  const uint64_t begin = os::now_ns();
+  const uint64_t cpu_begin = os::process_cpu_ns();
+  if (!paint(more)) return SweepResult::nothing;
+  revoking_.store(true, std::memory_order_relaxed);
+  RevokeFigures seen;
+  RevokeOutcome outcome = RevokeOutcome::blind;
+  // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
+  // it does not see the threads.
+  if (options_.sweep && os::process_id() == owner_) {
+    LockGuard quarantine_guard(quarantine_.lock());
+    LockGuard heap_guard(heap_.lock());
+    RevokeRequest request{&shadow_,
+                          base_,
+                          heap_.top(),
+                          heap_.free_bits(),
+                          space_.heap(),
+                          space_.tables(),
+                          {reinterpret_cast<uintptr_t>(page_), reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
+                          [](void* self, Granule granule) {
+                            return static_cast<Allocator*>(self)->painted_chunk_at(granule);
+                          },
+                          this,
+                          &options_};
+    outcome = revoker_.revoke(request, seen);
+  }
+  if (outcome == RevokeOutcome::cleared) release_clear(seen);
+  else report_failure(outcome);
+  const uint64_t cpu_end = os::process_cpu_ns();
+  const uint64_t took = os::now_ns() - begin;
+  if (outcome == RevokeOutcome::cleared) {
+    policy_.note_sweep(cpu_end - cpu_begin, cpu_end - cpu_at_last_sweep_, seen.root_bytes, live_bytes());
+    figures_.sweeps.add(1);
+    figures_.sweep_total.add(took);
+    figures_.sweep_max.at_least(took);
+  }
+  cpu_at_last_sweep_ = cpu_end;
+  revoking_.store(false, std::memory_order_relaxed);
+  publish_statistics();
+  return outcome == RevokeOutcome::cleared ? SweepResult::done
+         : outcome == RevokeOutcome::retry ? SweepResult::retry
+                                           : SweepResult::blind;
+}
+
+template <MemoryPlatform P, Revoker R>
+Run Allocator<P, R>::painted_chunk_at(Granule granule) {
+  const Run chunk = tags_.covering(granule, kLargeChunk);
+  return !chunk.empty() ? chunk : quarantine_.large_around_locked(granule);
+}
+
+// What was painted and not hit goes back to the free pool, in address order, as runs of joined chunks.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::release_clear(RevokeFigures& seen) {
+  {
+    LockGuard guard(quarantine_.lock());
+    quarantine_.settle_large_locked(shadow_, [&](const LargeChunk& large) {
+      if (!large.trapped) return;
+      const size_t bytes = large.chunk.length << kGranuleShift;
+      if (space_.platform().untrap(address(large.chunk.start), bytes)) return;
+      shadow_.hit_chunk(large.chunk);  // cannot be made usable again: its addresses are spent
+    });
+  }
+  Granules released = 0;
+  {
+    LockGuard guard(heap_.lock());
+    released = shadow_.release(heap_.top(), [&](Run run) {
+      tags_.clear(run);
+      heap_.release(run);
+    });
+  }
+  quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
+  figures_.released_bytes.add(released << kGranuleShift);
+  figures_.bits_cleared.add(released);
+  figures_.root_bytes.add(seen.root_bytes);
+  figures_.heap_bytes.add(seen.heap_bytes);
+  if (seen.pause_ns != 0) {
+    figures_.stops.add(1);
+    figures_.pause_total.add(seen.pause_ns);
+    figures_.pause_max.at_least(seen.pause_ns);
+  }
+}
+
+// Nothing may be released. Where that is for good, quarantined pages at least go back to the system.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::report_failure(RevokeOutcome outcome) {
+  figures_.abandoned.add(1);
+  policy_.note_failure();
+  if (outcome == RevokeOutcome::retry) {
+    if (!failure_said_.exchange(true)) {
+      misuse::say(
+          "a thread did not stop in time for a sweep; freed memory waits longer (this is said once)");
+    }
+    return;
+  }
+  spend_painted();
+  if (options_.sweep && os::process_id() == owner_ && !failure_said_.exchange(true)) {
+    misuse::say(
+        "this process may not look at its own memory map or threads; freed memory is not reused, its pages "
+        "are given back (this is said once)");
+  }
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::spend_painted() {
+  const Granules page = space_.page_size() >> kGranuleShift;
+  Granules total = 0;
+  Run run;
+  const auto give_back = [&](Run painted) {
+    const Run pages = whole_pages(painted, page);
+    if (!pages.empty()) heap_.give_back(pages);
+  };
+  shadow_.for_each_painted_word(heap_.top(), [&](uint64_t word) {
+    uint64_t left = shadow_.painted()[word];
+    total += static_cast<unsigned>(std::popcount(left));
+    while (left != 0) {
+      const unsigned from = static_cast<unsigned>(std::countr_zero(left));
+      const unsigned length = static_cast<unsigned>(std::countr_one(left >> from));
+      left = from + length >= 64 ? 0 : left & (bits::kAll << (from + length));
+      const Granule start = (word << 6) + from;
+      if (run.end() == start && !run.empty()) {
+        run.length += length;
+      } else {
+        give_back(run);
+        run = {start, length};
+      }
+    }
+  });
+  give_back(run);
+  quarantine_.settle_books(quarantine_.sealed_chunks(), total << kGranuleShift);
+}
+
+}  // namespace nonreuse

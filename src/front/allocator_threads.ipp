@@ -1,0 +1,194 @@
+// Allocator: threads that come and go, fork, figures, the walker. Included by allocator.hpp.
+#pragma once
+
+#include <new>
+
+namespace nonreuse {
+
+template <MemoryPlatform P, Revoker R>
+ThreadFront* Allocator<P, R>::make_front() {
+  LockGuard guard(quarantine_.lock());
+  for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
+    if (front->in_use) continue;
+    front->in_use = true;
+    front->exit_rounds = 0;
+    return front;
+  }
+  void* memory = space_.arena_allocate(sizeof(ThreadFront));
+  if (memory == nullptr) return nullptr;
+  auto* front = new (memory) ThreadFront;
+  front->in_use = true;
+  front->next = fronts_;
+  fronts_ = front;
+  return front;
+}
+
+// Takes over what a front owns whose thread is gone. After fork its thread may have been anywhere, and pages
+// of it may be older than others; the tags decide what was handed out. What was between two places is lost
+// to the child, never handed out twice.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::adopt(ThreadFront& front) {
+  {
+    LockGuard guard(heap_.lock());
+    for (Granules length = 1; length <= kSmallMax; ++length) {
+      for (uint32_t i = 0; i < front.cached[length]; ++i) {
+        const Granule start = front.cache(length)[i];
+        if (tags_.load(start) == 0) heap_.release({start, length});
+      }
+      front.cached[length] = 0;
+    }
+    for (Granule at = front.run_at; at < front.run_end;) {
+      Granule end = at;
+      while (end < front.run_end && tags_.load(end) == 0) ++end;
+      if (end > at) heap_.release({at, end - at});
+      at = end < front.run_end ? end + tags_.length(end) : end;
+    }
+    front.run_at = front.run_end = 0;
+    front.carved = 0;
+  }
+  LockGuard guard(quarantine_.lock());
+  if (Batch* batch = front.batch; batch != nullptr) {
+    const uint32_t count = batch->count.load(std::memory_order_relaxed);
+    uint64_t bytes = 0;
+    uint32_t kept = batch->taken;
+    for (uint32_t i = batch->taken; i < count; ++i) {
+      const BatchEntry entry = batch->entries[i];
+      if (!TagMap::is_freed(tags_.load(entry.start()))) continue;
+      batch->entries[kept++] = entry;
+      bytes += tags_.length(entry.start()) << kGranuleShift;
+    }
+    batch->count.store(kept, std::memory_order_relaxed);
+    front.batch = nullptr;
+    if (kept > batch->taken) quarantine_.seal_locked(batch, bytes);
+    else quarantine_.give_batch_locked(batch);
+  }
+  front.batch_bytes = 0;
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::give_up_front(ThreadFront* front) {
+  adopt(*front);
+  LockGuard guard(quarantine_.lock());
+  front->in_use = false;
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::before_fork() {
+  sweep_lock_.lock();
+  quarantine_.lock().lock();
+  heap_.lock().lock();
+  space_.arena_lock().lock();
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::after_fork_in_parent() {
+  space_.arena_lock().unlock();
+  heap_.lock().unlock();
+  quarantine_.lock().unlock();
+  sweep_lock_.unlock();
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::after_fork_in_child(ThreadFront* self) {
+  space_.arena_lock().reset();
+  heap_.lock().reset();
+  quarantine_.lock().reset();
+  sweep_lock_.reset();
+  revoker_.after_fork_in_child();
+  owner_ = os::process_id();
+  for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
+    if (front != self && front->in_use) give_up_front(front);
+  }
+}
+
+// ---- figures ------------------------------------------------------------------------------------------
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::statistics(nonreuse_statistics& out) {
+  out = {};
+  out.version = 1;
+  out.sweeps = figures_.sweeps.get();
+  out.sweeps_abandoned = figures_.abandoned.get();
+  out.swept_bytes = figures_.swept_bytes.get();
+  out.swept_chunks = figures_.swept_chunks.get();
+  out.frees = quarantine_.sealed_chunks();
+  out.freed_bytes = quarantine_.sealed_bytes();
+  out.released_bytes = figures_.released_bytes.get();
+  out.bits_painted = figures_.bits_painted.get();
+  out.bits_cleared = figures_.bits_cleared.get();
+  out.held_chunks = quarantine_.held_chunks();
+  out.held_bytes = quarantine_.held_bytes();
+  out.quarantined_bytes = quarantine_.pending_bytes();
+  out.decommitted_bytes = quarantine_.trapped_bytes();
+  out.scanned_root_bytes = figures_.root_bytes.get();
+  out.scanned_heap_bytes = figures_.heap_bytes.get();
+  out.stops = figures_.stops.get();
+  out.pause_ns_total = figures_.pause_total.get();
+  out.pause_ns_max = figures_.pause_max.get();
+  out.sweep_ns_total = figures_.sweep_total.get();
+  out.sweep_ns_max = figures_.sweep_max.get();
+  out.heap_bytes = heap_.in_use() << kGranuleShift;
+  out.live_bytes = live_bytes();
+  out.footprint_bytes = heap_.committed() << kGranuleShift;
+  figures_.footprint_max.at_least(out.footprint_bytes);
+  out.footprint_max = figures_.footprint_max.get();
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::publish_statistics() {
+  if (page_ != nullptr) statistics(page_->statistics);
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::mallinfo(nonreuse_mallinfo2& out) {
+  out = {};
+  if (base_ == 0) return;
+  LockGuard guard(heap_.lock());
+  out.arena = heap_.committed() << kGranuleShift;
+  out.ordblks = heap_.indexed_runs();
+  out.smblks = quarantine_.held_chunks();
+  out.fsmblks = quarantine_.pending_bytes() + quarantine_.held_bytes();
+  out.hblkhd = quarantine_.trapped_bytes();
+  out.uordblks = live_bytes();
+  out.fordblks = out.arena - (heap_.in_use() << kGranuleShift);
+  out.keepcost = heap_.top_size() << kGranuleShift;
+}
+
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::trim(size_t pad) {
+  if (base_ == 0) return false;
+  LockGuard guard(heap_.lock());
+  return heap_.trim(pad);
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::check() {
+  LockGuard guard(quarantine_.lock());
+  LockGuard heap_guard(heap_.lock());
+  const auto owned_by_a_front = [&](Run run) {
+    Granules covered = 0;
+    for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
+      if (front->run_at < run.end() && front->run_end > run.start) {
+        const Granule from = front->run_at > run.start ? front->run_at : run.start;
+        const Granule to = front->run_end < run.end() ? front->run_end : run.end();
+        covered += to - from;
+      }
+      for (Granules length = 1; length <= kSmallMax; ++length) {
+        for (uint32_t i = 0; i < front->cached[length]; ++i) {
+          const Granule start = front->cache(length)[i];
+          if (start >= run.start && start < run.end()) covered += length;
+        }
+      }
+    }
+    return covered == run.length;
+  };
+  Granule where = 0;
+  if (const char* broken = heap_.check(owned_by_a_front, &where); broken != nullptr) {
+    Line line;
+    line.text("nonreuse: the heap is broken at ").hex(address(where)).text(": ").text(broken).text("\n");
+    os::write_error(line.c_str(), line.size());
+    os::die();
+  }
+}
+
+}  // namespace nonreuse

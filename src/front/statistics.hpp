@@ -1,0 +1,27 @@
+// Counters of the sweeps. Written under the sweep lock, read by anyone.
+#pragma once
+
+#include <atomic>
+
+#include "base/types.hpp"
+
+namespace nonreuse {
+
+class Counter {
+ public:
+  void add(uint64_t n) { value_.store(get() + n, std::memory_order_relaxed); }
+  void at_least(uint64_t n) {
+    if (n > get()) value_.store(n, std::memory_order_relaxed);
+  }
+  uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+struct Figures {
+  Counter sweeps, abandoned, swept_bytes, swept_chunks, released_bytes, bits_painted, bits_cleared;
+  Counter root_bytes, heap_bytes, stops, pause_total, pause_max, sweep_total, sweep_max, footprint_max;
+};
+
+}  // namespace nonreuse

@@ -1,0 +1,126 @@
+// The free pool: Doug Lea's policy over out-of-line knowledge.
+//
+// A bitmap says which granules are free; that is the truth. Shorter free runs are found through exact bins,
+// longer ones through size-keyed tries; small requests prefer the designated victim, the remainder of the
+// last split; what nothing else satisfies is cut from the top, the unused end of the last segment. A
+// released run coalesces with both neighbours at once. Chunk memory is never read or written here.
+//
+// Thread-safety: every function needs the caller to hold lock(), unless it says otherwise.
+#pragma once
+
+#include "base/bits.hpp"
+#include "base/settings.hpp"
+#include "heap/run_index.hpp"
+#include "heap/small_bins.hpp"
+#include "heap/tag_map.hpp"
+#include "platform/address_space.hpp"
+#include "platform/lock.hpp"
+
+namespace nonreuse {
+
+template <MemoryPlatform P>
+class Heap {
+ public:
+  using Space = AddressSpace<P>;
+  explicit constexpr Heap(Space& space) : space_(space), index_(space) {}
+
+  // Call once, after the address space is ready. False: no memory.
+  bool init();
+
+  Lock& lock() { return lock_; }
+  TagMap& tags() { return tags_; }
+  const uint64_t* free_bits() const { return free_; }
+
+  // Exactly `length` granules, or an empty run where memory is out. Best fit, low addresses first.
+  Run take(Granules length);
+  // As take; the start is a multiple of `alignment` granules (a power of two).
+  Run take_aligned(Granules length, Granules alignment);
+  // Up to `wanted` runs of exactly `length` (< kIndexedMin) granules out of old holes; their number.
+  size_t take_holes(Granules length, size_t wanted, Granule* out);
+  // A run of at least `least` granules and, where there is one, about `wanted`: old holes before the top.
+  Run take_run(Granules least, Granules wanted);
+  // Lengthens `chunk` in place to `length` granules by what is free behind it.
+  bool extend(Run chunk, Granules length);
+  // Back to the free pool. The run's tags must be clear.
+  void release(Run run);
+
+  // Makes a run that was just taken all zero, skipping what is known to be. Without the lock: the run is
+  // the caller's. True where something had been written to after it was freed.
+  bool cleanse(Run run);
+  // Tells that pages of this run were given back and read as zeroes. Without the lock.
+  void note_zero(Run run);
+
+  // Gives pages back whose contents nobody needs (quarantined, never to be released). Without the lock.
+  bool give_back(Run pages) { return discard(pages); }
+
+  // Gives free memory back to the system; every MAX_RELEASE_CHECK_RATE consolidations the heap does so
+  // itself. Keeps `pad` bytes at the top. True if anything was given back.
+  bool trim(size_t pad);
+
+  Granule top() const { return __atomic_load_n(&top_, __ATOMIC_RELAXED); }
+  Granules in_use() const { return __atomic_load_n(&in_use_, __ATOMIC_RELAXED); }
+  Granules committed() const { return __atomic_load_n(&committed_, __ATOMIC_RELAXED); }
+  Granules top_size() const { return segment_end_ - top_; }
+  uint64_t indexed_runs() const { return index_.count(); }
+
+  // Checks invariants I1 and I2 and the indexes over [0, top). `unknown(run)` is asked about memory that is
+  // neither free nor a chunk: true if a front owns it. Returns nullptr, or what is broken (and where).
+  template <class Unknown>
+  const char* check(Unknown&& unknown, Granule* where) const;
+
+ private:
+  static constexpr Granules kStep = (size_t{1} << 20) >> kGranuleShift;
+  static constexpr Granules kStepMax = (size_t{64} << 20) >> kGranuleShift;
+  static constexpr Granules kSegmentMin = (size_t{4} << 20) >> kGranuleShift;   // to be unmapped
+  static constexpr Granules kDiscardMin = (size_t{256} << 10) >> kGranuleShift;  // to be given back
+  static constexpr size_t kVacancies = 256;
+
+  // Figures that others read without the lock.
+  static void set(uint64_t& figure, uint64_t value) { __atomic_store_n(&figure, value, __ATOMIC_RELAXED); }
+
+  void mark_taken(Run run);
+  void forget_zero(Run run);
+  bool known_zero(Run run) const;
+  Run unindex(RecordId id);
+  void index(Run run);
+  void replace_victim(Run run);
+  Run split(Run from, Granules length);
+  Run take_small(Granules length);
+  Run take_indexed(Granules length);
+  Run take_top(Granules length);
+  void refind_holes(Granules length);
+  bool grow(Granules length);
+  bool grow_into_vacancy(Granules length);
+  void retire_top();
+  Granule absorb_left(Granule start, bool* victim);
+  Granule absorb_right(Granule end, bool* victim);
+  bool discard(Run run);
+  bool release_segments();
+  bool vacate(Run run);
+  void periodic_release();
+  Run next_vacancy(Granule at) const;
+  Granules page_granules() const { return space_.page_size() >> kGranuleShift; }
+
+  Space& space_;
+  Lock lock_;
+  TagMap tags_;
+  uint64_t* free_ = nullptr;
+  uint64_t* zero_ = nullptr;
+  RunIndex<Space> index_;
+  SmallBins bins_;
+  Granule refind_at_[kIndexedMin] = {};
+  Run victim_;               // in the free bitmap, in no bin and no trie
+  Granule top_ = 0;          // below: chunks and free runs; from here to segment_end_: unused
+  Granule segment_end_ = 0;  // end of the committed memory of the last segment
+  Granule dirty_end_ = 0;    // top was never above this since it was last given back
+  Granules in_use_ = 0, committed_ = 0;
+  uint64_t consolidations_ = 0;
+  Run vacancies_[kVacancies];  // unmapped segments and gaps between segments, free to be mapped (again)
+  size_t vacancy_count_ = 0;
+};
+
+}  // namespace nonreuse
+
+#include "heap/heap_give_back.ipp"
+#include "heap/heap_take.ipp"
+#include "heap/heap_walk.ipp"

@@ -1,0 +1,218 @@
+// Heap: segments, what is known to be zero, and giving memory back. Included by heap.hpp.
+#pragma once
+
+namespace nonreuse {
+
+// ---- what is known to be zero -----------------------------------------------------------------------
+// One bit for 4 KiB: set when the system delivered the block as zeroes and nobody has had it since. Bits of
+// blocks that lie wholly inside a run belong to the run's owner; the words are shared, hence atomic.
+
+template <MemoryPlatform P>
+void Heap<P>::note_zero(Run run) {
+  const Granule first = align_up(run.start, Granules{1} << kZeroBlockShift) >> kZeroBlockShift;
+  const Granule end = run.end() >> kZeroBlockShift;
+  if (first >= end) return;
+  bits::for_each_word(first, end - first,
+                      [&](uint64_t w, uint64_t m) { __atomic_fetch_or(zero_ + w, m, __ATOMIC_RELAXED); });
+}
+
+template <MemoryPlatform P>
+void Heap<P>::forget_zero(Run run) {
+  const Granule first = run.start >> kZeroBlockShift;
+  const Granule end = (run.end() - 1) / (Granules{1} << kZeroBlockShift) + 1;
+  bits::for_each_word(first, end - first, [&](uint64_t w, uint64_t m) {
+    if (__atomic_load_n(zero_ + w, __ATOMIC_RELAXED) & m) __atomic_fetch_and(zero_ + w, ~m, __ATOMIC_RELAXED);
+  });
+}
+
+template <MemoryPlatform P>
+bool Heap<P>::known_zero(Run run) const {
+  const Granule first = run.start >> kZeroBlockShift;
+  const Granule end = (run.end() - 1) / (Granules{1} << kZeroBlockShift) + 1;
+  bool known = true;
+  bits::for_each_word(first, end - first, [&](uint64_t w, uint64_t m) {
+    known = known && (__atomic_load_n(zero_ + w, __ATOMIC_RELAXED) & m) == m;
+  });
+  return known;
+}
+
+template <MemoryPlatform P>
+bool Heap<P>::cleanse(Run run) {
+  constexpr Granules kBlock = Granules{1} << kZeroBlockShift;
+  bool dirty = false;
+  for (Granule at = run.start; at < run.end();) {
+    Granule next = align_down(at + kBlock, kBlock);
+    if (next > run.end()) next = run.end();
+    const Run piece{at, next - at};
+    if (piece.length == kBlock && known_zero(piece)) {
+      forget_zero(piece);
+    } else {
+      dirty |= space_.platform().make_zero(space_.address(at), piece.length << kGranuleShift);
+    }
+    at = next;
+  }
+  return dirty;
+}
+
+// ---- segments -----------------------------------------------------------------------------------------
+
+// Commits more memory so that the top, or an indexed run, has `length` granules.
+template <MemoryPlatform P>
+bool Heap<P>::grow(Granules length) {
+  const Granules pages = page_granules();
+  const Granules here = align_up(length - (segment_end_ - top_), pages);
+  Granules step = align_down(committed_ / 8, pages);
+  step = step < kStep ? kStep : step > kStepMax ? kStepMax : step;
+  step = align_up(step, pages);
+  if (grow_into_vacancy(length)) return true;
+  for (const Granules wanted : {here > step ? here : step, here}) {
+    if (segment_end_ + wanted > space_.capacity()) continue;
+    const CommitResult result = space_.commit_heap({segment_end_, wanted});
+    if (result == CommitResult::done) {
+      note_zero({segment_end_, wanted});
+      segment_end_ += wanted;
+      set(committed_, committed_ + wanted);
+      return true;
+    }
+    if (result == CommitResult::occupied) break;
+    if (wanted == here) return false;
+  }
+  // Somebody else's mapping is in the way: leave it behind and go on further up.
+  const Granules whole = align_up(length, pages);
+  const Granules add = whole > step ? whole : step;
+  for (Granule at = segment_end_ + kStepMax; at + add <= space_.capacity(); at += kStepMax) {
+    const CommitResult result = space_.commit_heap({at, add});
+    if (result == CommitResult::no_memory) return false;
+    if (result != CommitResult::done) continue;
+    retire_top();
+    if (vacancy_count_ < kVacancies) vacancies_[vacancy_count_++] = {segment_end_, at - segment_end_};
+    note_zero({at, add});
+    set(top_, at);
+    dirty_end_ = at;
+    segment_end_ = at + add;
+    set(committed_, committed_ + add);
+    return true;
+  }
+  return false;
+}
+
+// What is left of the last segment becomes an ordinary free run.
+template <MemoryPlatform P>
+void Heap<P>::retire_top() {
+  const Run rest{top_, segment_end_ - top_};
+  if (rest.empty()) return;
+  set(top_, segment_end_);
+  bits::set(free_, rest.start, rest.length);
+  index(rest);
+}
+
+// Maps a segment again that was released earlier. It becomes an indexed free run.
+template <MemoryPlatform P>
+bool Heap<P>::grow_into_vacancy(Granules length) {
+  size_t best = vacancy_count_;
+  for (size_t i = 0; i < vacancy_count_; ++i) {
+    const Granules size = vacancies_[i].length;
+    if (size >= length && (best == vacancy_count_ || size < vacancies_[best].length)) best = i;
+  }
+  if (best == vacancy_count_) return false;
+  const Run whole = vacancies_[best];
+  Granules part = align_up(length > kSegmentMin ? length : kSegmentMin, page_granules());
+  if (part > whole.length) part = whole.length;
+  const Run run{whole.start, part};
+  if (space_.commit_heap(run) != CommitResult::done) return false;
+  vacancies_[best] = {run.end(), whole.length - part};
+  if (vacancies_[best].empty()) vacancies_[best] = vacancies_[--vacancy_count_];
+  note_zero(run);
+  set(committed_, committed_ + part);
+  set(in_use_, in_use_ + part);
+  release(run);
+  return true;
+}
+
+// ---- giving back --------------------------------------------------------------------------------------
+
+// The whole pages inside `run`.
+inline Run whole_pages(Run run, Granules page) {
+  const Granule first = align_up(run.start, page);
+  const Granule end = align_down(run.end(), page);
+  return first < end ? Run{first, end - first} : Run{};
+}
+
+template <MemoryPlatform P>
+bool Heap<P>::discard(Run run) {
+  const Run pages = whole_pages(run, page_granules());
+  if (pages.empty() || known_zero(pages)) return false;
+  if (!space_.platform().discard(space_.address(pages.start), pages.length << kGranuleShift)) return false;
+  note_zero(pages);
+  return true;
+}
+
+// Unmaps the pages of a free run that is in no index; its edges stay free.
+template <MemoryPlatform P>
+bool Heap<P>::vacate(Run run) {
+  const Run pages = whole_pages(run, page_granules());
+  if (pages.length < kSegmentMin || vacancy_count_ == kVacancies) return false;
+  if (!space_.platform().uncommit(space_.address(pages.start), pages.length << kGranuleShift)) return false;
+  bits::clear(free_, pages.start, pages.length);
+  forget_zero(pages);
+  set(committed_, committed_ - pages.length);
+  vacancies_[vacancy_count_++] = pages;
+  if (pages.start > run.start) index({run.start, pages.start - run.start});
+  if (pages.end() < run.end()) index({pages.end(), run.end() - pages.end()});
+  return true;
+}
+
+// Free runs of a segment's size are unmapped, shorter long ones lose their pages. One vacated run at a time:
+// the index may not change under its own walk.
+template <MemoryPlatform P>
+bool Heap<P>::release_segments() {
+  bool any = false;
+  for (size_t rounds = 0; rounds < kVacancies; ++rounds) {
+    Run largest;
+    index_.for_each(kSegmentMin + 2 * page_granules(), [&](Run run) {
+      if (run.length > largest.length) largest = run;
+    });
+    if (largest.empty()) break;
+    const RecordId id = tags_.record_at_head(largest.start);
+    unindex(id);
+    if (!vacate(largest)) {
+      index(largest);
+      break;
+    }
+    any = true;
+  }
+  index_.for_each(kDiscardMin, [&](Run run) { any |= discard(run); });
+  return any;
+}
+
+// Keeps a quarter of the heap (and a little) of free memory ready: what is given back costs a fault a page
+// when it is needed again.
+template <MemoryPlatform P>
+void Heap<P>::periodic_release() {
+  const Granules spare = in_use_ / 4 + 2 * kSegmentMin;
+  if (index_.granules() > spare) release_segments();
+  if (dirty_end_ > top_ && dirty_end_ - top_ > spare) {
+    discard({top_ + spare, dirty_end_ - top_ - spare});
+    dirty_end_ = top_ + spare;
+  }
+}
+
+template <MemoryPlatform P>
+bool Heap<P>::trim(size_t pad) {
+  bool any = release_segments();
+  index_.for_each(page_granules(), [&](Run run) { any |= discard(run); });
+  const Granule keep = align_up(top_ + (align_up(pad, kGranule) >> kGranuleShift), page_granules());
+  if (keep < segment_end_) {
+    const Run rest{keep, segment_end_ - keep};
+    if (space_.platform().uncommit(space_.address(keep), rest.length << kGranuleShift)) {
+      forget_zero(rest);
+      set(committed_, committed_ - rest.length);
+      segment_end_ = keep;
+      any = true;
+    }
+  }
+  if (dirty_end_ > segment_end_) dirty_end_ = segment_end_;
+  return any;
+}
+
+}  // namespace nonreuse

@@ -1,0 +1,283 @@
+// Heap: taking, releasing, coalescing. Included by heap.hpp.
+#pragma once
+
+namespace nonreuse {
+
+template <MemoryPlatform P>
+bool Heap<P>::init() {
+  void* hints = space_.arena_allocate(SmallBins::kBytes);
+  if (hints == nullptr) return false;
+  bins_.attach(hints);
+  tags_.attach(space_.tags());
+  free_ = space_.free_bits();
+  zero_ = space_.zero_bits();
+  return true;
+}
+
+// ---- taking -----------------------------------------------------------------------------------------
+
+template <MemoryPlatform P>
+Run Heap<P>::take(Granules length) {
+  if (length == 0 || length > kMaxChunk) return {};
+  Run run;
+  if (length < kIndexedMin) run = take_small(length);
+  if (run.empty()) run = take_indexed(length);
+  if (run.empty()) run = take_top(length);
+  if (!run.empty()) mark_taken(run);
+  return run;
+}
+
+// An exact hole; else the victim; else the next larger hole, whose rest becomes the victim.
+template <MemoryPlatform P>
+Run Heap<P>::take_small(Granules length) {
+  if (const Run exact = bins_.pop(length, free_); !exact.empty()) return exact;
+  if (bins_.overflowed() >> length & 1 || refind_at_[length] != 0) {
+    refind_holes(length);
+    if (const Run exact = bins_.pop(length, free_); !exact.empty()) return exact;
+  }
+  if (victim_.length >= length) return split(victim_, length);
+  for (Granules larger; (larger = bins_.next_nonempty(length + 1)) != 0;) {
+    if (const Run hole = bins_.pop(larger, free_); !hole.empty()) return split(hole, length);
+  }
+  return {};
+}
+
+// Best fit among the victim and the indexed runs.
+template <MemoryPlatform P>
+Run Heap<P>::take_indexed(Granules length) {
+  const RecordId best = index_.best_fit(length);
+  if (victim_.length >= length && (best == 0 || victim_.length <= index_.run(best).length)) {
+    return split(victim_, length);
+  }
+  return best == 0 ? Run{} : split(unindex(best), length);
+}
+
+template <MemoryPlatform P>
+Run Heap<P>::take_top(Granules length) {
+  if (segment_end_ - top_ < length && !grow(length)) {
+    const RecordId best = index_.best_fit(length);  // growing may have filled a vacancy
+    return best == 0 ? Run{} : split(unindex(best), length);
+  }
+  if (segment_end_ - top_ < length) return {};
+  const Run run{top_, length};
+  set(top_, run.end());
+  if (top_ > dirty_end_) dirty_end_ = top_;
+  return run;
+}
+
+// The front `length` granules of a free run that is in no index; the rest is the new victim where the
+// request is small, or goes to its index.
+template <MemoryPlatform P>
+Run Heap<P>::split(Run from, Granules length) {
+  const bool was_victim = from.start == victim_.start && !victim_.empty();
+  const Run rest{from.start + length, from.length - length};
+  if (was_victim) {
+    victim_ = rest;
+    if (rest.empty()) victim_ = {};
+  } else if (!rest.empty()) {
+    if (length < kIndexedMin) replace_victim(rest);
+    else index(rest);
+  }
+  return {from.start, length};
+}
+
+template <MemoryPlatform P>
+void Heap<P>::replace_victim(Run run) {
+  if (run.length <= victim_.length) return index(run);
+  const Run old = victim_;
+  victim_ = run;
+  if (!old.empty()) index(old);
+}
+
+template <MemoryPlatform P>
+Run Heap<P>::take_aligned(Granules length, Granules alignment) {
+  if (alignment <= 1) return take(length);
+  if (alignment > kMaxChunk || length > kMaxChunk - alignment) return {};
+  const Run run = take(length + alignment - 1);
+  if (run.empty()) return {};
+  const Granule base = space_.address(0) >> kGranuleShift;
+  const Granule start = align_up(run.start + base, alignment) - base;
+  if (start > run.start) release({run.start, start - run.start});
+  const Run chunk{start, length};
+  if (chunk.end() < run.end()) release({chunk.end(), run.end() - chunk.end()});
+  return chunk;
+}
+
+template <MemoryPlatform P>
+size_t Heap<P>::take_holes(Granules length, size_t wanted, Granule* out) {
+  size_t count = 0;
+  while (count < wanted) {
+    Run hole = bins_.pop(length, free_);
+    if (hole.empty() && (bins_.overflowed() >> length & 1 || refind_at_[length] != 0)) {
+      refind_holes(length);
+      hole = bins_.pop(length, free_);
+    }
+    if (hole.empty()) break;
+    mark_taken(hole);
+    out[count++] = hole.start;
+  }
+  // Then larger holes, cut into as many as they hold; what is left of one goes back to its bin.
+  while (count < wanted) {
+    const Granules larger = bins_.next_nonempty(length + 1);
+    if (larger == 0) break;
+    const Run hole = bins_.pop(larger, free_);
+    if (hole.empty()) continue;
+    Granules pieces = hole.length / length;
+    if (pieces > wanted - count) pieces = wanted - count;
+    const Run used{hole.start, pieces * length};
+    mark_taken(used);
+    for (Granules i = 0; i < pieces; ++i) out[count++] = used.start + i * length;
+    if (used.length < hole.length) index({used.end(), hole.length - used.length});
+  }
+  return count;
+}
+
+template <MemoryPlatform P>
+Run Heap<P>::take_run(Granules least, Granules wanted) {
+  Run found;
+  if (victim_.length >= least) {
+    found = split(victim_, victim_.length < wanted ? victim_.length : wanted);
+  } else if (RecordId id = index_.best_fit(wanted)) {
+    found = split(unindex(id), wanted);
+  } else if ((id = index_.some_large()) != 0 && index_.run(id).length >= least) {
+    found = unindex(id);
+  } else if ((id = index_.best_fit(least)) != 0) {
+    found = unindex(id);
+  }
+  if (!found.empty()) {
+    mark_taken(found);
+    return found;
+  }
+  const Run run = take_top(wanted);
+  if (run.empty()) return take(least);
+  mark_taken(run);
+  return run;
+}
+
+template <MemoryPlatform P>
+bool Heap<P>::extend(Run chunk, Granules length) {
+  const Granules more = length - chunk.length;
+  const Granule end = chunk.end();
+  if (length > kMaxChunk) return false;
+  if (end == top_) {
+    if (segment_end_ - top_ < more) return false;
+    set(top_, end + more);
+    if (top_ > dirty_end_) dirty_end_ = top_;
+    mark_taken({end, more});
+    return true;
+  }
+  if (!bits::test(free_, end)) return false;
+  if (end == victim_.start) {
+    if (victim_.length < more) return false;
+    split(victim_, more);
+  } else if (tags_.is_run_head(end)) {
+    const RecordId id = tags_.record_at_head(end);
+    if (index_.run(id).length < more) return false;
+    const Run run = unindex(id);
+    if (run.length > more) index({end + more, run.length - more});
+  } else {
+    const Granule free_end = bits::find_clear(free_, end, end + kIndexedMin);
+    if (free_end - end < more) return false;
+    if (free_end - end > more) index({end + more, free_end - end - more});
+  }
+  mark_taken({end, more});
+  return true;
+}
+
+template <MemoryPlatform P>
+void Heap<P>::mark_taken(Run run) {
+  bits::clear(free_, run.start, run.length);
+  set(in_use_, in_use_ + run.length);
+  // Zero-blocks that the run covers in part are shared with neighbours: settle them under the lock.
+  const Granule last = run.end() - 1;
+  if (run.start & ((1u << kZeroBlockShift) - 1)) forget_zero({run.start, 1});
+  if (run.end() & ((1u << kZeroBlockShift) - 1)) forget_zero({last, 1});
+}
+
+// ---- releasing --------------------------------------------------------------------------------------
+
+template <MemoryPlatform P>
+Granule Heap<P>::absorb_left(Granule start, bool* victim) {
+  if (start == 0 || !bits::test(free_, start - 1)) return start;
+  if (!victim_.empty() && victim_.end() == start) {
+    *victim = true;
+    const Granule from = victim_.start;
+    victim_ = {};
+    return from;
+  }
+  if (tags_.is_run_tail(start - 1)) return unindex(tags_.record_at_tail(start - 1)).start;
+  return bits::run_start_before(free_, start, kIndexedMin);
+}
+
+template <MemoryPlatform P>
+Granule Heap<P>::absorb_right(Granule end, bool* victim) {
+  if (!bits::test(free_, end)) return end;
+  if (!victim_.empty() && victim_.start == end) {
+    *victim = true;
+    const Granule to = victim_.end();
+    victim_ = {};
+    return to;
+  }
+  if (tags_.is_run_head(end)) return unindex(tags_.record_at_head(end)).end();
+  return bits::find_clear(free_, end, top_);
+}
+
+template <MemoryPlatform P>
+void Heap<P>::release(Run run) {
+  set(in_use_, in_use_ - run.length);
+  bool victim = false;
+  const Granule start = absorb_left(run.start, &victim);
+  if (run.end() == top_) {
+    bits::clear(free_, start, run.end() - start);
+    set(top_, start);
+  } else {
+    const Granule end = absorb_right(run.end(), &victim);
+    bits::set(free_, run.start, run.length);
+    const Run merged{start, end - start};
+    if (victim) victim_ = merged;
+    else index(merged);
+    if (merged.length == run.length) return;
+  }
+  if (++consolidations_ >= kMaxReleaseCheckRate) {
+    consolidations_ = 0;
+    periodic_release();
+  }
+}
+
+template <MemoryPlatform P>
+void Heap<P>::index(Run run) {
+  if (run.length < kIndexedMin) return bins_.push(run);
+  const RecordId id = index_.insert(run);
+  if (id != 0) tags_.mark_run(run, id);
+}
+
+template <MemoryPlatform P>
+Run Heap<P>::unindex(RecordId id) {
+  const Run run = index_.run(id);
+  index_.remove(id);
+  tags_.unmark_run(run);
+  return run;
+}
+
+// A bin that overflowed forgot some holes; walk on through the bitmap where the last walk stopped.
+template <MemoryPlatform P>
+void Heap<P>::refind_holes(Granules length) {
+  Granule at = refind_at_[length];
+  if (at == 0) bins_.forget_overflow(length);
+  unsigned found = 0;
+  while (at < top_ && found < SmallBins::kCapacity / 2) {
+    const Granule start = bits::find_set(free_, at, top_);
+    if (start >= top_) {
+      at = top_;
+      break;
+    }
+    at = bits::find_clear(free_, start, top_);
+    if (at - start == length && start != victim_.start) {
+      bins_.push({start, length});
+      ++found;
+    }
+  }
+  refind_at_[length] = at < top_ ? at : 0;
+}
+
+}  // namespace nonreuse

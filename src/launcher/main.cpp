@@ -1,0 +1,344 @@
+// nonreuse: runs an unmodified program on the heap that never reuses memory still pointed to.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/options.hpp"
+#include "launcher/child.hpp"
+#include "launcher/program.hpp"
+#include "launcher/summary.hpp"
+#include "nonreuse_version.hpp"
+
+namespace nonreuse::launcher {
+namespace {
+
+constexpr const char* kOptionsVariable = "NONREUSE_OPTIONS";
+constexpr const char* kPreloadVariable = "LD_PRELOAD";
+
+std::span<const OptionSpec> table() {
+  size_t size = 0;
+  const OptionSpec* first = option_table(&size);
+  return {first, size};
+}
+
+std::string default_text(const OptionSpec& spec) {
+  char text[sizeof(Options::stats_dir)];
+  option_value_text(default_options(), spec, text, sizeof(text));
+  return text;
+}
+
+// A number as the table shows it: sizes with their unit.
+std::string limit_text(const OptionSpec& spec, uint64_t value) {
+  if (spec.type != OptionType::size) return fmt::format("{}", value);
+  constexpr const char* kUnits[] = {"", "K", "M", "G", "T"};
+  size_t unit = 0;
+  for (; value != 0 && value % 1024 == 0 && unit < 4; ++unit) value /= 1024;
+  return fmt::format("{}{}", value, kUnits[unit]);
+}
+
+// "1 to 10000", "0|1", "auto|ptrace|signal", "text".
+std::string values_text(const OptionSpec& spec) {
+  switch (spec.type) {
+    case OptionType::number:
+    case OptionType::size:
+      return fmt::format("{} to {}", limit_text(spec, spec.minimum), limit_text(spec, spec.maximum));
+    case OptionType::flag:
+      return "0|1";
+    case OptionType::choice:
+      return spec.choices;
+    case OptionType::text:
+      return "text";
+  }
+  return "";
+}
+
+// What `nonreuse run` was told.
+struct RunRequest {
+  std::vector<std::string> values;  // of each table entry, in the table's order; "" where not given
+  std::vector<bool> given;
+  std::string raw_options;
+  std::string library;
+  std::string summary_file;
+  bool no_summary = false;
+  std::vector<std::string> command;
+};
+
+std::vector<std::string> problems_found;
+
+void keep_problem(const char* line) {
+  problems_found.emplace_back(line);
+}
+
+// Refuses what the library would only warn of: the person is here to correct it.
+void check_options(const std::string& text) {
+  Options scratch = default_options();
+  problems_found.clear();
+  if (parse_options(text.c_str(), scratch, keep_problem) == 0) return;
+  std::string line = problems_found.front();
+  constexpr std::string_view kPrefix = "nonreuse: ";
+  if (line.starts_with(kPrefix)) line.erase(0, kPrefix.size());
+  // The library's line goes on to say what it does instead; the launcher does not go on.
+  const size_t consequence = line.rfind("; ");
+  if (consequence != std::string::npos) line.erase(consequence);
+  throw Failure(kUsageStatus, line + " (see: nonreuse options)");
+}
+
+// The command line's part of NONREUSE_OPTIONS, checked.
+std::string requested_options(const RunRequest& request) {
+  check_options(request.raw_options);
+  std::string text = request.raw_options;
+  size_t index = 0;
+  for (const OptionSpec& spec : table()) {
+    const size_t i = index++;
+    if (!request.given[i]) continue;
+    const std::string& value = request.values[i];
+    if (value.find(':') != std::string::npos) {
+      throw Failure(kUsageStatus,
+                    fmt::format("option {}={} has a colon, which separates options", spec.name, value));
+    }
+    const std::string item = fmt::format("{}={}", spec.name, value);
+    check_options(item);
+    text += (text.empty() ? "" : ":") + item;
+  }
+  return text;
+}
+
+// The value that stats_dir has in `options` (the last one counts), or "".
+std::string stats_folder_in(const std::string& options) {
+  Options parsed = default_options();
+  parse_options(options.c_str(), parsed, [](const char*) {});
+  return parsed.stats_dir;
+}
+
+// Joins with ":"; either part may be empty.
+std::string joined(const std::string& first, const std::string& second) {
+  if (first.empty() || second.empty()) return first + second;
+  return first + ":" + second;
+}
+
+std::string variable(const char* name) {
+  const char* value = getenv(name);
+  return value != nullptr ? value : "";
+}
+
+// A folder that only this user can use, for the statistics pages; removed with everything in it.
+class PrivateFolder {
+ public:
+  PrivateFolder() {
+    std::string parent = variable("TMPDIR");
+    // The path goes through the option table: it must fit, and a colon would end it.
+    if (parent.empty() || parent.find(':') != std::string::npos || parent.size() > 400) parent = "/tmp";
+    std::string pattern = parent + "/nonreuse.XXXXXX";
+    if (mkdtemp(pattern.data()) == nullptr) {
+      throw Failure(kCannotRunStatus,
+                    fmt::format("no folder {}: {} (--no-summary needs none)", pattern, strerror(errno)));
+    }
+    path_ = pattern;
+  }
+  ~PrivateFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  PrivateFolder(const PrivateFolder&) = delete;
+  PrivateFolder& operator=(const PrivateFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+uint64_t wall_clock_ns() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void write_all(int descriptor, const std::string& text) {
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;
+    done += static_cast<size_t>(written);
+  }
+}
+
+int open_summary(const RunRequest& request) {
+  if (request.summary_file.empty()) return STDERR_FILENO;
+  const int descriptor = open(request.summary_file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor < 0) {
+    throw Failure(kUsageStatus, fmt::format("summary file {}: {}", request.summary_file, strerror(errno)));
+  }
+  return descriptor;
+}
+
+void set_preload(const std::string& library) {
+  if (library.find_first_of(" \t:") != std::string::npos) {
+    throw Failure(kCannotRunStatus,
+                  fmt::format("library {}: {} cannot name a path with a space or colon in it", library,
+                              kPreloadVariable));
+  }
+  setenv(kPreloadVariable, joined(library, variable(kPreloadVariable)).c_str(), 1);
+}
+
+[[noreturn]] void run(const RunRequest& request) {
+  const std::string requested = requested_options(request);
+  if (request.command.empty()) throw Failure(kUsageStatus, "no program given (nonreuse run -- PROGRAM ...)");
+  const std::string program = find_program(request.command.front());
+  const std::string library = find_library(request.library);
+  const FileHead library_head = read_file_head(library);
+  if (library_head.kind != FileKind::elf) {
+    throw Failure(kCannotRunStatus, "library " + library + ": is not a shared library");
+  }
+  check_program(program, library_head.elf);
+  set_preload(library);
+
+  std::string options = joined(variable(kOptionsVariable), requested);
+  Ended ended;
+  {
+    const bool summary = !request.no_summary;
+    const int output = summary ? open_summary(request) : -1;
+    std::optional<PrivateFolder> folder;
+    std::string pages = stats_folder_in(options);
+    if (summary && pages.empty()) {
+      pages = folder.emplace().path();
+      options = joined(options, "stats_dir=" + pages);
+    }
+    if (!options.empty()) setenv(kOptionsVariable, options.c_str(), 1);
+    const uint64_t started = wall_clock_ns();
+    ended = run_child(program, request.command);
+    if (summary) {
+      signal(SIGPIPE, SIG_IGN);
+      write_all(output, summary_text(read_pages(pages, started), ended.process));
+    }
+  }
+  end_like(ended);
+}
+
+// One command-line option for each entry of the table: the help is the table.
+void add_table_options(CLI::App& command, RunRequest& request) {
+  request.values.resize(table().size());
+  request.given.resize(table().size());
+  size_t index = 0;
+  for (const OptionSpec& spec : table()) {
+    std::string name = spec.name;
+    std::string dashed = name;
+    for (char& c : dashed) c = c == '_' ? '-' : c;
+    const std::string names = name == dashed ? "--" + name : fmt::format("--{},--{}", dashed, name);
+    std::string& value = request.values[index];
+    const std::string standard = default_text(spec);
+    const std::string help =
+        fmt::format("{} ({})", spec.help, standard.empty() ? "default: none" : "default: " + standard);
+    const auto callback = [&request, &value, i = index](const std::string& text) {
+      value = text;
+      request.given[i] = true;
+    };
+    CLI::Option* option = command.add_option_function<std::string>(names, callback, help);
+    option->type_name(values_text(spec))->group("Options of the heap")->take_last();
+    ++index;
+  }
+}
+
+// CLI11 does not know that a command follows.
+class RunFormatter : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "Usage: nonreuse run [OPTIONS] -- PROGRAM [ARGUMENTS...]\n";
+  }
+};
+
+void print_table() {
+  fmt::print(
+      "Options of the heap: `nonreuse run --NAME VALUE -- PROGRAM`, or {}=\"NAME=VALUE:NAME=VALUE\".\n"
+      "Sizes take K, M, G or T.\n\n",
+      kOptionsVariable);
+  fmt::print("{:<13} {:<10} {:<20} {}\n", "name", "default", "values", "meaning");
+  for (const OptionSpec& spec : table()) {
+    const std::string standard = default_text(spec);
+    fmt::print("{:<13} {:<10} {:<20} {}\n", spec.name, standard.empty() ? "-" : standard, values_text(spec),
+               spec.help);
+    if (spec.environment != nullptr) fmt::print("{:<45} also {}\n", "", spec.environment);
+    if (spec.mallopt_code != 0) fmt::print("{:<45} also mallopt({}, value)\n", "", spec.mallopt_code);
+  }
+}
+
+// Where the program begins in the words behind `run`: after "--", or at the first word that is neither an
+// option nor an option's value. What follows belongs to the program, whatever it looks like.
+size_t command_start(const CLI::App& run_command, const std::vector<std::string>& words, size_t at) {
+  for (; at < words.size() && words[at] != "--" && words[at].starts_with('-'); ++at) {
+    const CLI::Option* option = run_command.get_option_no_throw(words[at]);
+    const bool value_follows = option != nullptr && option->get_type_size() != 0;
+    if (value_follows) ++at;
+  }
+  return std::min(at, words.size());
+}
+
+int start(std::vector<std::string> words) {
+  CLI::App app(
+      "Runs programs on a heap that never hands freed memory out again while anything still points "
+      "to it.",
+      "nonreuse");
+  app.set_version_flag("--version", fmt::format("nonreuse {}", kVersion));
+  app.require_subcommand(1);
+
+  RunRequest request;
+  CLI::App* run_command = app.add_subcommand("run", "Run a program on this heap");
+  run_command->formatter(std::make_shared<RunFormatter>());
+  run_command->add_option("--options", request.raw_options, "Options of the heap as one text: name=value:...")
+      ->type_name("TEXT");
+  run_command->add_option("--library", request.library, "The library to preload")->type_name("PATH");
+  run_command->add_flag("--no-summary", request.no_summary, "Print no summary at the end");
+  run_command
+      ->add_option("--summary-file", request.summary_file,
+                   "Write the summary to this file instead of standard error")
+      ->type_name("FILE");
+  add_table_options(*run_command, request);
+  CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
+
+  if (!words.empty() && words.front() == "run") {
+    const auto first = words.begin() + static_cast<ptrdiff_t>(command_start(*run_command, words, 1));
+    request.command.assign(first != words.end() && *first == "--" ? first + 1 : first, words.end());
+    words.erase(first, words.end());
+  }
+  try {
+    std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
+    app.parse(std::move(words));
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    throw Failure(kUsageStatus, fmt::format("{} (see: nonreuse --help)", error.what()));
+  }
+  if (options_command->parsed()) {
+    print_table();
+    return 0;
+  }
+  run(request);
+}
+
+}  // namespace
+}  // namespace nonreuse::launcher
+
+int main(int argc, char** argv) {
+  try {
+    return nonreuse::launcher::start({argv + std::min(argc, 1), argv + argc});
+  } catch (const nonreuse::launcher::Failure& failure) {
+    fmt::print(stderr, "nonreuse: {}\n", failure.what());
+    return failure.status();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "nonreuse: {}\n", error.what());
+    return nonreuse::launcher::kCannotRunStatus;
+  }
+}

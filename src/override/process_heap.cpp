@@ -1,0 +1,161 @@
+#include "override/process_heap.hpp"
+
+#include <pthread.h>
+
+#include "base/report.hpp"
+
+extern "C" char** environ;
+
+namespace nonreuse {
+namespace {
+
+constinit LinuxMemory memory;
+constinit ProcessRevoker revoker;
+
+enum class Stage : uint8_t { untouched, ready, failed };
+constinit std::atomic<Stage> stage{Stage::untouched};
+constinit Lock init_lock;
+
+// For threads that have no front any more: their last frees come after their destructors.
+constinit ThreadFront* shared_front = nullptr;
+constinit Lock shared_lock;
+
+constinit pthread_key_t exit_key = 0;
+constinit bool have_exit_key = false;
+__thread bool thread_ending __attribute__((tls_model("initial-exec"))) = false;
+
+// Destructors of other keys may still allocate and free. POSIX runs them in rounds; give up the front in the
+// last one, and serve what comes after from the shared front.
+void on_thread_exit(void* value) {
+  auto* front = static_cast<ThreadFront*>(value);
+  if (++front->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(exit_key, front) == 0) return;
+  thread_ending = true;
+  thread_front = nullptr;
+  process_heap.give_up_front(front);
+}
+
+bool make_ready() {
+  LockGuard guard(init_lock);
+  if (stage.load(std::memory_order_relaxed) == Stage::untouched) {
+    const bool ok = process_heap.init(default_options());
+    stage.store(ok ? Stage::ready : Stage::failed, std::memory_order_release);
+  }
+  return stage.load(std::memory_order_relaxed) == Stage::ready;
+}
+
+bool ready() {
+  const Stage now = stage.load(std::memory_order_acquire);
+  return now == Stage::ready || (now == Stage::untouched && make_ready());
+}
+
+void before_fork() {
+  init_lock.lock();
+  shared_lock.lock();
+  process_heap.before_fork();
+}
+
+void after_fork_in_parent() {
+  process_heap.after_fork_in_parent();
+  shared_lock.unlock();
+  init_lock.unlock();
+}
+
+void attach_stats_page() {
+  const Options& options = process_heap.options();
+  if (options.stats_dir[0] == '\0') return;
+  auto* page = static_cast<StatsPage*>(os::map_shared_file(options.stats_dir, kStatsPageBytes));
+  process_heap.attach_stats_page(page);
+  if (page == nullptr) return;
+  page->process_id = static_cast<uint64_t>(os::process_id());
+  page->started_ns = os::wall_clock_ns();
+  page->finished = 0;
+  os::command_name(page->command);
+  process_heap.publish_statistics();
+  page->magic = kStatsPageMagic;
+}
+
+void after_fork_in_child() {
+  shared_lock.reset();
+  init_lock.reset();
+  process_heap.after_fork_in_child(thread_front);
+  if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
+  if (stage.load(std::memory_order_relaxed) == Stage::ready) attach_stats_page();
+}
+
+// Before main, and before most other constructors; the heap may have served allocations already.
+__attribute__((constructor(101))) void at_start() {
+  if (!ready()) return;
+  if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), misuse::say);
+  attach_stats_page();
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+// After the program's exit handlers. The heap goes on serving whatever still runs.
+__attribute__((destructor(101))) void at_exit() {
+  if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
+  process_heap.publish_statistics();
+  if (StatsPage* page = process_heap.stats_page(); page != nullptr) page->finished = 1;
+  if (process_heap.options().stats) print_statistics();
+  if constexpr (kDebug) process_heap.check();
+}
+
+}  // namespace
+
+constinit ProcessAllocator process_heap(memory, revoker);
+__thread ThreadFront* thread_front __attribute__((tls_model("initial-exec"))) = nullptr;
+
+ThreadFront* attach_thread() {
+  if (thread_front != nullptr) return thread_front;
+  if (thread_ending || !ready()) return nullptr;
+  {
+    LockGuard guard(init_lock);
+    if (!have_exit_key) have_exit_key = pthread_key_create(&exit_key, on_thread_exit) == 0;
+  }
+  ThreadFront* front = process_heap.make_front();
+  if (front == nullptr) return nullptr;
+  thread_front = front;
+  // Where this fails the front is not given up when the thread ends: memory is kept, nothing is unsafe.
+  if (have_exit_key) pthread_setspecific(exit_key, front);
+  return front;
+}
+
+ThreadFront* lock_shared_front() {
+  if (!ready()) return nullptr;
+  shared_lock.lock();
+  if (shared_front == nullptr) shared_front = process_heap.make_front();
+  if (shared_front == nullptr) shared_lock.unlock();
+  return shared_front;
+}
+
+void unlock_shared_front() { shared_lock.unlock(); }
+
+namespace {
+void print_line(Line& line) {
+  line.text("\n");
+  os::write_error(line.c_str(), line.size());
+}
+}  // namespace
+
+void print_statistics() {
+  nonreuse_statistics s;
+  process_heap.statistics(s);
+  Line heap, quarantine, sweeps, scanned, pauses;
+  heap.text("nonreuse: heap: ").bytes(s.live_bytes).text(" live, ").bytes(s.heap_bytes).text(" in use, footprint ");
+  print_line(heap.bytes(s.footprint_bytes).text(" (at most ").bytes(s.footprint_max).text(")"));
+  quarantine.text("nonreuse: quarantine: ").number(s.frees).text(" chunks freed (").bytes(s.freed_bytes);
+  quarantine.text("), ").bytes(s.quarantined_bytes).text(" waiting, ").bytes(s.decommitted_bytes);
+  quarantine.text(" given back, held ").number(s.held_chunks).text(" chunks (").bytes(s.held_bytes);
+  print_line(quarantine.text(")"));
+  sweeps.text("nonreuse: sweeps: ").number(s.sweeps).text(" (").number(s.sweeps_abandoned);
+  sweeps.text(" abandoned), ").number(s.swept_chunks).text(" chunks (").bytes(s.swept_bytes).text(") swept, ");
+  sweeps.number(s.bits_painted).text(" bits painted, ").number(s.bits_cleared).text(" cleared, ");
+  print_line(sweeps.bytes(s.released_bytes).text(" released"));
+  scanned.text("nonreuse: scanned: ").bytes(s.scanned_heap_bytes).text(" of heap, ").bytes(s.scanned_root_bytes);
+  scanned.text(" of roots; sweep time ").nanoseconds(s.sweep_ns_total).text(", longest ");
+  print_line(scanned.nanoseconds(s.sweep_ns_max));
+  pauses.text("nonreuse: pauses: ").number(s.stops).text(" stops, ").nanoseconds(s.pause_ns_total);
+  print_line(pauses.text(" in all, longest ").nanoseconds(s.pause_ns_max));
+}
+
+}  // namespace nonreuse
+

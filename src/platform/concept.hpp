@@ -1,0 +1,47 @@
+// What the heap and the revokers require of the memory below them. One implementation a system
+// (linux_memory.hpp) and `simulated.hpp` for tests. The heap itself never touches chunk memory: all its
+// knowledge is out of line, so what is asked here is only address space, backing, and zeroes.
+#pragma once
+
+#include <concepts>
+
+#include "base/types.hpp"
+
+namespace nonreuse {
+
+enum class CommitResult : uint8_t {
+  done,
+  no_memory,  // the system refuses (limits, overcommit); a smaller request may succeed
+  occupied,   // somebody else has mapped memory there
+};
+
+// Address space that the heap may commit piece by piece.
+struct AddressClaim {
+  uintptr_t base = 0;  // page-aligned
+  size_t size = 0;     // 0: the claim failed
+};
+
+template <class P>
+concept MemoryPlatform = requires(P& platform, uintptr_t address, size_t bytes) {
+  // Bytes of a page: the unit of every call below. A power of two.
+  { platform.page_size() } -> std::same_as<size_t>;
+  // Finds room for up to `bytes` of addresses. Nothing there may be touched before commit().
+  { platform.claim(bytes) } -> std::same_as<AddressClaim>;
+  // Makes pages readable, writable and zero. All or nothing.
+  { platform.commit(address, bytes) } -> std::same_as<CommitResult>;
+  // Gives committed pages back for good; they must be committed again before use. False: not supported,
+  // the pages stay committed.
+  { platform.uncommit(address, bytes) } -> std::same_as<bool>;
+  // Gives the memory back but keeps the pages usable: they read as zeroes from now on. False: not
+  // supported, contents are unchanged.
+  { platform.discard(address, bytes) } -> std::same_as<bool>;
+  // As discard, and every later access stops the program, until untrap. False: nothing has changed.
+  { platform.trap(address, bytes) } -> std::same_as<bool>;
+  { platform.untrap(address, bytes) } -> std::same_as<bool>;
+  // Writes zeroes to committed memory, any alignment.
+  { platform.zero(address, bytes) } -> std::same_as<void>;
+  // Writes zeroes where committed memory is not zero. True where anything was not. 16-byte multiples.
+  { platform.make_zero(address, bytes) } -> std::same_as<bool>;
+};
+
+}  // namespace nonreuse

@@ -1,0 +1,150 @@
+#include "platform/linux_memory.hpp"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/settings.hpp"
+#include "platform/linux_syscall.hpp"
+#include "platform/os.hpp"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+namespace nonreuse {
+namespace {
+
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+constexpr int kAnonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+long map_fresh(uintptr_t at, size_t bytes, int protection, int flags) {
+  return sys::call(SYS_mmap, at, bytes, protection, flags, -1, 0);
+}
+
+// The one region of a build without HAVE_MMAP: uninitialised static data, backed when touched.
+constexpr size_t kStaticRegion = kHaveMmap ? 16 : kStaticHeapBytes;
+alignas(65536) char static_region[kStaticRegion];
+
+}  // namespace
+
+AddressClaim LinuxMemory::claim(size_t bytes) {
+  page_size_ = os::page_size();
+  if constexpr (!kHaveMmap) return {reinterpret_cast<uintptr_t>(static_region), kStaticRegion};
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  return claim_reserved(bytes);
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+  return claim_reserved(bytes);
+#endif
+#endif
+  const AddressClaim claimed = claim_unreserved(bytes);
+  return claimed.size != 0 ? claimed : claim_reserved(bytes);
+}
+
+// 47-bit user space: somewhere in [16 TiB, 40 TiB), below where programs, libraries and stacks are put.
+// 39-bit user space (some arm64 kernels): smaller, in [64 GiB, 256 GiB).
+AddressClaim LinuxMemory::claim_unreserved(size_t bytes) {
+  struct Zone {
+    uintptr_t low, high;
+    size_t most;
+  };
+  constexpr Zone kZones[] = {{uintptr_t{16} << 40, uintptr_t{40} << 40, size_t{4} << 40},
+                             {uintptr_t{64} << 30, uintptr_t{256} << 30, size_t{64} << 30}};
+  constexpr uintptr_t kStep = uintptr_t{1} << 30;
+  for (const Zone& zone : kZones) {
+    const size_t size = bytes < zone.most ? bytes : zone.most;
+    for (int attempt = 0; attempt < 8; ++attempt) {
+      const uintptr_t places = (zone.high - zone.low - size) / kStep;
+      const uintptr_t base = zone.low + os::random_word() % places * kStep;
+      // A probe at either end: the whole claim must lie in user space and look empty.
+      bool usable = true;
+      for (const uintptr_t at : {base, base + size - page_size_}) {
+        const long got = map_fresh(at, page_size_, PROT_NONE, kAnonymous | MAP_FIXED_NOREPLACE);
+        if (!sys::failed(got)) sys::call(SYS_munmap, got, page_size_);
+        usable = usable && static_cast<uintptr_t>(got) == at;
+      }
+      if (usable) return {base, size};
+    }
+  }
+  return {};
+}
+
+AddressClaim LinuxMemory::claim_reserved(size_t bytes) {
+  if (bytes > (size_t{64} << 30)) bytes = size_t{64} << 30;
+  for (; bytes >= (size_t{64} << 20); bytes /= 2) {
+    const long got = map_fresh(0, bytes, PROT_NONE, kAnonymous);
+    if (sys::failed(got)) continue;
+    reserved_ = true;
+    return {static_cast<uintptr_t>(got), bytes};
+  }
+  return {};
+}
+
+CommitResult LinuxMemory::commit(uintptr_t address, size_t bytes) {
+  if constexpr (!kHaveMmap) {
+    const uintptr_t region = reinterpret_cast<uintptr_t>(static_region);
+    return address + bytes <= region + kStaticRegion ? CommitResult::done : CommitResult::no_memory;
+  }
+  if (reserved_) {
+    return sys::failed(sys::call(SYS_mprotect, address, bytes, kReadWrite)) ? CommitResult::no_memory
+                                                                            : CommitResult::done;
+  }
+  const long got = map_fresh(address, bytes, kReadWrite, kAnonymous | MAP_FIXED_NOREPLACE);
+  if (got == -EEXIST) return CommitResult::occupied;
+  if (sys::failed(got)) return CommitResult::no_memory;
+  if (static_cast<uintptr_t>(got) != address) {  // before Linux 4.17 the flag is only a hint
+    sys::call(SYS_munmap, got, bytes);
+    return CommitResult::occupied;
+  }
+  return CommitResult::done;
+}
+
+bool LinuxMemory::uncommit(uintptr_t address, size_t bytes) {
+  if constexpr (!kHaveMmap) return false;
+  if (!reserved_) return !sys::failed(sys::call(SYS_munmap, address, bytes));
+  return !sys::failed(map_fresh(address, bytes, PROT_NONE, kAnonymous | MAP_FIXED));
+}
+
+bool LinuxMemory::discard(uintptr_t address, size_t bytes) {
+  if constexpr (!kHaveMmap) return false;
+  return !sys::failed(sys::call(SYS_madvise, address, bytes, MADV_DONTNEED));
+}
+
+bool LinuxMemory::trap(uintptr_t address, size_t bytes) {
+  if constexpr (!kHaveMmap) return false;
+  if (traps_left_.fetch_sub(1, std::memory_order_relaxed) > 0) {
+    if (!sys::failed(sys::call(SYS_mprotect, address, bytes, PROT_NONE))) {
+      if (discard(address, bytes)) return true;
+      sys::call(SYS_mprotect, address, bytes, kReadWrite);
+    }
+  }
+  traps_left_.fetch_add(1, std::memory_order_relaxed);
+  return false;
+}
+
+bool LinuxMemory::untrap(uintptr_t address, size_t bytes) {
+  if (sys::failed(sys::call(SYS_mprotect, address, bytes, kReadWrite))) return false;
+  traps_left_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+void LinuxMemory::zero(uintptr_t address, size_t bytes) {
+  memset(reinterpret_cast<void*>(address), 0, bytes);
+}
+
+// Reading first keeps clean lines clean: most memory was zeroed when it was freed, and nothing wrote to it.
+bool LinuxMemory::make_zero(uintptr_t address, size_t bytes) {
+  bool dirty = false;
+  auto* word = reinterpret_cast<uint64_t*>(address);
+  for (uint64_t* const end = word + bytes / sizeof(uint64_t); word < end; word += 2) {
+    if ((word[0] | word[1]) != 0) [[unlikely]] {
+      word[0] = 0;
+      word[1] = 0;
+      dirty = true;
+    }
+  }
+  return dirty;
+}
+
+}  // namespace nonreuse

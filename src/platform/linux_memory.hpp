@@ -1,0 +1,40 @@
+// MemoryPlatform on Linux.
+//
+// The claim takes no address space from the program's limits: it picks a range far from where the kernel
+// puts mappings, and commits pieces of it with MAP_FIXED_NOREPLACE (mmap(2)), which fails where somebody
+// else already is. A PROT_NONE reservation would be counted by RLIMIT_AS, and a program that sets this limit
+// for itself (or a shell, `ulimit -v`) could then map nothing any more. Where no such range is usable
+// (sanitizers, odd address-space sizes) the range is reserved after all, smaller.
+#pragma once
+
+#include <atomic>
+
+#include "platform/concept.hpp"
+
+namespace nonreuse {
+
+class LinuxMemory {
+ public:
+  size_t page_size() const { return page_size_; }
+  AddressClaim claim(size_t bytes);
+  CommitResult commit(uintptr_t address, size_t bytes);
+  bool uncommit(uintptr_t address, size_t bytes);
+  bool discard(uintptr_t address, size_t bytes);
+  bool trap(uintptr_t address, size_t bytes);
+  bool untrap(uintptr_t address, size_t bytes);
+  void zero(uintptr_t address, size_t bytes);
+  bool make_zero(uintptr_t address, size_t bytes);
+
+ private:
+  AddressClaim claim_unreserved(size_t bytes);
+  AddressClaim claim_reserved(size_t bytes);
+
+  size_t page_size_ = 4096;  // replaced by claim() with what the system says
+  bool reserved_ = false;
+  // Each trapped range may split a mapping; the kernel allows 65530 of them (vm.max_map_count).
+  std::atomic<int> traps_left_{24000};
+};
+
+static_assert(MemoryPlatform<LinuxMemory>);
+
+}  // namespace nonreuse

@@ -1,0 +1,180 @@
+// What the two ways of stopping threads on Linux share: the area they work in, the list of threads, small
+// system-call wrappers. Internal to linux_thread_stop.cpp, linux_stop_ptrace.cpp, linux_stop_signal.cpp.
+//
+// All of this runs while other threads stand still with unknown locks held, partly in a helper process that
+// borrows the caller's TLS, partly in a signal handler. So: raw system calls, no libc, no sanitizer.
+#pragma once
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <time.h>
+
+#include "base/types.hpp"
+#include "platform/attributes.hpp"
+#include "platform/linux_syscall.hpp"
+#include "platform/thread_stop.hpp"
+
+// For every function here: see above.
+#define NONREUSE_UNINSTRUMENTED NONREUSE_READS_ANY_MEMORY
+
+namespace nonreuse {
+
+// States of one listed thread. In a stop by signals the handler moves signalled → saving → stopped with the
+// first step as a compare-and-swap, and the caller may move signalled → gone or zombie with one, too.
+enum StopState : uint32_t {
+  kFresh,      // listed, nothing done yet
+  kSignalled,  // asked to stop
+  kSaving,     // in the handler, writing its registers
+  kStopped,
+  kZombie,  // ended but still listed: a thread group leader that called pthread_exit. Has no registers
+  kGone,    // ended; the entry, and the tid, may be used again
+};
+
+struct StopEntry {
+  int tid;
+  uint32_t state;
+  int held_signal;  // taken from the kernel by a ptrace stop, to be given back on resuming
+  uint32_t register_count;
+  uintptr_t stack_pointer;
+  uintptr_t thread_pointer;
+};
+
+enum class StopOutcome : uint32_t { refused, stopped, timed_out, table_full };
+
+// The helper's life, as its futex word tells it. The kernel itself writes helper_ended (CLONE_CHILD_CLEARTID)
+// and does so before it releases the threads that the helper held.
+enum HelperPhase : uint32_t { kHelperEnded, kHelperWorking, kHelperAsksForPermission, kHelperHolds };
+enum HelperCommand : uint32_t { kNoCommand, kPermissionGiven, kPermissionNotGiven, kResume };
+
+// Head of the own mapping; tables follow it.
+struct StopArea {
+  // Fixed when the mapping is made.
+  size_t capacity;        // entries
+  size_t register_words;  // words for the registers of one thread
+  StopEntry* entries;
+  StoppedThread* threads;
+  uint64_t* registers;  // capacity * register_words
+  char* listing;        // buffer for getdents64(2)
+  size_t listing_bytes;
+  uintptr_t helper_stack_top;
+
+  // Set before each stop.
+  int process;
+  int caller;
+  uint64_t deadline_ns;
+
+  size_t entry_count;
+  uint32_t phase;    // HelperPhase, futex word
+  uint32_t command;  // HelperCommand, futex word
+  StopOutcome outcome;
+  int helper;              // its process id, 0 when there is none
+  bool permission_set;     // PR_SET_PTRACER names the helper
+  bool helper_was_killed;  // by a signal: a seccomp filter, most likely
+
+  uint64_t* words(size_t index) const { return registers + index * register_words; }
+};
+
+namespace stop {
+
+constexpr uint64_t kMicrosecond = 1000;
+constexpr uint64_t kMillisecond = 1000 * kMicrosecond;
+constexpr size_t kSignalSetBytes = 8;
+constexpr uint64_t kAllSignals = ~uint64_t{0};
+
+template <class T>
+NONREUSE_ALWAYS_INLINE T load(const T* word) {
+  return __atomic_load_n(word, __ATOMIC_SEQ_CST);
+}
+template <class T>
+NONREUSE_ALWAYS_INLINE void store(T* word, T value) {
+  __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+template <class T>
+NONREUSE_ALWAYS_INLINE bool replace(T* word, T from, T to) {
+  return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+NONREUSE_ALWAYS_INLINE uint64_t now_ns() {
+  timespec t{0, 0};
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+NONREUSE_ALWAYS_INLINE timespec to_timespec(uint64_t ns) {
+  timespec t{0, 0};
+  t.tv_sec = static_cast<time_t>(ns / 1'000'000'000u);
+  t.tv_nsec = static_cast<long>(ns % 1'000'000'000u);
+  return t;
+}
+
+NONREUSE_ALWAYS_INLINE void sleep_ns(uint64_t ns) {
+  const timespec t = to_timespec(ns);
+  sys::call(SYS_nanosleep, &t, nullptr);
+}
+
+// Not the private kind: the kernel wakes the word of CLONE_CHILD_CLEARTID as a shared one.
+NONREUSE_ALWAYS_INLINE void futex_wait(const uint32_t* word, uint32_t expected, uint64_t at_most_ns) {
+  const timespec t = to_timespec(at_most_ns);
+  sys::call(SYS_futex, word, FUTEX_WAIT, expected, &t);
+}
+NONREUSE_ALWAYS_INLINE void futex_wake(const uint32_t* word) {
+  sys::call(SYS_futex, word, FUTEX_WAKE, 0x7fffffff);
+}
+
+// True when `tid` is a thread of this process, in the numbering of our own PID namespace.
+NONREUSE_ALWAYS_INLINE bool is_thread_of(int process, int tid) {
+  return sys::call(SYS_tgkill, process, tid, 0) == 0;
+}
+
+// /proc/<process>/task: the threads of the process. A zombie leader is among them.
+class TaskList {
+ public:
+  // 0 or -errno. close() must follow.
+  long open(int process);
+  void close();
+
+  struct Pass {
+    bool readable = false;
+    bool caller_listed = false;
+    bool table_full = false;
+    size_t fresh = 0;  // threads that were not known before this pass, or ended and listed again
+  };
+  // Adds every thread that is not in the table yet.
+  //
+  // Why a pass that begins after all known threads are stopped, and finds none, proves that there is none:
+  // the kernel walks the threads in the order of their creation. The walk skips no thread that lives through
+  // it, and a thread created meanwhile stands behind its creator. It may end early when the thread it stands
+  // at ends meanwhile; that thread was running, hence not known, hence fresh in this pass.
+  Pass read(StopArea& area);
+
+  // The letter of /proc/<process>/task/<tid>/stat: R, S, D, Z, X …; 0 when there is no such thread.
+  static char state_of(int process, int tid);
+  // True when `signal` waits in the queue of thread `tid`.
+  static bool is_pending(int process, int tid, int signal);
+
+ private:
+  bool note(StopArea& area, int tid, Pass& pass);
+
+  long fd_ = -1;
+  size_t cursor_ = 0;
+};
+
+// Words that one thread's registers may take, by either mechanism.
+size_t register_words();
+
+// Mechanism one. stop_by_ptrace() returns with the helper holding all threads, or with nobody stopped.
+StopOutcome stop_by_ptrace(StopArea& area);
+bool resume_from_ptrace(StopArea& area);
+// False while a helper that was killed has not ended yet; the kernel still writes its end into the area.
+bool helper_has_left(StopArea& area);
+
+// Mechanism two; the same contract.
+StopOutcome stop_by_signal(StopArea& area);
+void resume_from_signal();
+// True when no handler works on the area any more: it may be reset or unmapped.
+bool handlers_have_left(uint64_t deadline_ns);
+void forget_signal_stop();
+
+}  // namespace stop
+}  // namespace nonreuse

@@ -1,0 +1,48 @@
+// What the library asks of the operating system besides memory: waiting, identity, time, a way to speak.
+// None of these allocates or changes errno. One implementation a system: linux_os.cpp.
+#pragma once
+
+#include <atomic>
+
+#include "base/types.hpp"
+
+namespace nonreuse::os {
+
+void cpu_pause();
+void yield();
+
+// Sleeps while *word == expected; may return early. futex(2).
+void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
+void futex_wake(std::atomic<uint32_t>* word, int count);
+
+// A value that differs between live threads and is never 0.
+uintptr_t thread_identity();
+int process_id();  // asked of the kernel each time: true in a fork's child at once
+int thread_id();
+
+uint64_t now_ns();                // CLOCK_MONOTONIC
+uint64_t wall_clock_ns();         // CLOCK_REALTIME
+uint64_t process_cpu_ns();        // CPU time of all threads
+uint64_t random_word();           // for address randomisation; falls back to the clock
+
+// Writes all of it to standard error, as far as that goes.
+void write_error(const char* text, size_t size);
+[[noreturn]] void die();          // abort(3): SIGABRT
+
+// True when the process was started with more authority than its user has (AT_SECURE).
+bool runs_privileged();
+// True while the C library knows that the process has one thread; false when in doubt.
+bool single_threaded();
+size_t page_size();
+// Bytes (with the guard) of the stacks that the C library maps for threads that ask for no size of their own;
+// as the limits were at the first call.
+size_t default_stack_bytes();
+
+// Maps the file `directory`/<process id> of `size` bytes shared and writable, creating it; nullptr where
+// that fails. Keeps no descriptor.
+void* map_shared_file(const char* directory, size_t size);
+void unmap(void* address, size_t size);
+// The kernel's name for this process, at most 15 characters and a NUL.
+void command_name(char out[16]);
+
+}  // namespace nonreuse::os

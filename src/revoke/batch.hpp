@@ -1,0 +1,48 @@
+// Freed-batches: how freed chunks travel from the thread that frees to the quarantine.
+//
+// A batch belongs to one thread, which appends without a lock: it writes an entry, then `count`. Sealing
+// takes what is between `taken` and `count`; that happens under the quarantine's lock, by the owner when the
+// batch is full or by a sweep that collects what idle threads have not sealed. The owner's fast path never
+// reads `taken`, the sealer never writes `count`, so no line of it needs an atomic instruction.
+#pragma once
+
+#include <atomic>
+
+#include "base/types.hpp"
+
+namespace nonreuse {
+
+// A freed chunk in one word: start and length in granules; length 0 where it does not fit (see the tag map).
+class BatchEntry {
+ public:
+  BatchEntry() = default;
+  constexpr BatchEntry(Granule start, Granules length)
+      : word_(start << kLengthBits | (length < (1u << kLengthBits) ? length : 0)) {}
+  constexpr Granule start() const { return word_ >> kLengthBits; }
+  constexpr Granules length() const { return word_ & ((1u << kLengthBits) - 1); }
+
+ private:
+  static constexpr unsigned kLengthBits = 16;
+  uint64_t word_;
+};
+
+struct Batch {
+  static constexpr uint32_t kCapacity = 1021;  // with the header: 8 KiB
+  Batch* next = nullptr;
+  std::atomic<uint32_t> count{0};  // written by the owner only
+  uint32_t taken = 0;              // under the quarantine's lock
+  uint64_t bytes = 0;              // of [taken, count) once sealed
+  BatchEntry entries[kCapacity];
+
+  // Owner only. False: full, seal first.
+  bool append(BatchEntry entry) {
+    const uint32_t at = count.load(std::memory_order_relaxed);
+    if (at == kCapacity) return false;
+    entries[at] = entry;
+    count.store(at + 1, std::memory_order_release);
+    return true;
+  }
+};
+static_assert(sizeof(Batch) == 8192);
+
+}  // namespace nonreuse

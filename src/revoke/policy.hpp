@@ -1,0 +1,58 @@
+// When to sweep.
+//
+// Sweep when the bytes a sweep could release exceed both the minimum and a percentage of what must be
+// scanned (live heap and roots), or the maximum. The minimum adapts: it starts within a second-level cache,
+// so that small programs cycle in cache, and grows slowly while sweeping takes more than its share of CPU.
+// Thread-safety: threshold() from any thread; note_sweep() under the sweep lock.
+#pragma once
+
+#include <atomic>
+
+#include "base/options.hpp"
+#include "base/types.hpp"
+
+namespace nonreuse {
+
+class Policy {
+ public:
+  // Bytes of pending quarantine at which to sweep, with `live` bytes of heap in use.
+  uint64_t threshold(const Options& options, uint64_t live) const {
+    const uint64_t scanned = live + root_bytes_.load(std::memory_order_relaxed);
+    uint64_t bytes = scanned / 100 * options.percent;
+    const uint64_t least = options.min != 0 ? options.min : minimum_.load(std::memory_order_relaxed);
+    if (bytes < least) bytes = least;
+    bytes <<= backoff_.load(std::memory_order_relaxed);
+    return options.max != 0 && bytes > options.max ? options.max : bytes;
+  }
+
+  // A sweep took `sweep_ns` of CPU; `elapsed_ns` of CPU passed since the one before ended (with this one).
+  void note_sweep(uint64_t sweep_ns, uint64_t elapsed_ns, uint64_t root_bytes, uint64_t live) {
+    root_bytes_.store(root_bytes, std::memory_order_relaxed);
+    backoff_.store(0, std::memory_order_relaxed);
+    uint64_t minimum = minimum_.load(std::memory_order_relaxed);
+    const uint64_t half = (live + root_bytes) / 2;
+    const uint64_t cap = half > kCapMin ? half : kCapMin;
+    if (sweep_ns * 100 > elapsed_ns * kBudgetPercent) minimum += minimum / 16;
+    else if (sweep_ns * 400 < elapsed_ns * kBudgetPercent) minimum -= minimum / 32;
+    if (minimum > cap) minimum = cap;
+    if (minimum < kStart) minimum = kStart;
+    minimum_.store(minimum, std::memory_order_relaxed);
+  }
+
+  // A sweep released nothing because it could not see everything: wait for twice as much, at most 64 times.
+  void note_failure() {
+    const uint32_t backoff = backoff_.load(std::memory_order_relaxed);
+    if (backoff < 6) backoff_.store(backoff + 1, std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr uint64_t kStart = 1u << 20;
+  static constexpr uint64_t kCapMin = 8u << 20;
+  static constexpr uint64_t kBudgetPercent = 5;
+
+  std::atomic<uint64_t> minimum_{kStart};
+  std::atomic<uint64_t> root_bytes_{0};
+  std::atomic<uint32_t> backoff_{0};
+};
+
+}  // namespace nonreuse

@@ -1,0 +1,54 @@
+// What turns "painted" into "may be reused". The contract between the quarantine and its backends.
+#pragma once
+
+#include <concepts>
+
+#include "base/options.hpp"
+#include "base/types.hpp"
+#include "revoke/shadow.hpp"
+
+namespace nonreuse {
+
+enum class RevokeOutcome : uint8_t {
+  cleared,  // everything painted and not hit is unreachable from now on
+  retry,    // could not be done this time (a thread did not stop); nothing may be released
+  blind,    // cannot be done in this process (roots cannot be seen); nothing may ever be released
+};
+
+// What a backend is told about the heap. Everything stays as it is until revoke() returns, since the caller
+// holds the heap's lock: chunks are neither handed out nor released meanwhile.
+struct RevokeRequest {
+  Shadow* shadow;
+  uintptr_t base;             // address of granule 0
+  Granule top;                // nothing at or above was ever handed out, or has been taken back
+  const uint64_t* free_bits;  // a set bit: the granule is free, and not handed out before revoke() returns
+  Range heap;                 // all addresses that chunks may have
+  Range tables;               // the library's own memory, not a root
+  Range extra;                // more of it (may be empty)
+  // The painted chunk around a granule, or an empty run.
+  Run (*chunk_at)(void* context, Granule granule);
+  void* context;
+  const Options* options;
+};
+
+struct RevokeFigures {
+  uint64_t root_bytes = 0;  // bytes read outside the heap
+  uint64_t heap_bytes = 0;  // bytes read in the heap
+  uint64_t pause_ns = 0;    // from the first thread stopped to all resumed; 0: nothing was stopped
+  Shadow::Held held;        // chunks found referenced: hit in the shadow, to the last granule
+};
+
+// A backend. When revoke() returns `cleared`, then for every painted chunk either each of its granules is
+// hit in the shadow, or no word that the program can load holds a pointer to it, and none can come to hold
+// one, since the only copies were looked for at one moment at or after which nothing could move (I8).
+// Never allocates, never takes a lock that a stopped thread may hold, leaves errno alone.
+template <class R>
+concept Revoker = requires(R& revoker, const RevokeRequest& request, RevokeFigures& figures) {
+  // False for a backend after which nothing is ever held (every pointer is revoked, CHERI).
+  { R::kHolds } -> std::convertible_to<bool>;
+  { revoker.revoke(request, figures) } -> std::same_as<RevokeOutcome>;
+  // In a fork's child, before anything else.
+  { revoker.after_fork_in_child() } -> std::same_as<void>;
+};
+
+}  // namespace nonreuse

@@ -1,0 +1,31 @@
+// Scan kernels: find the words of a piece of memory that point into painted granules.
+#pragma once
+
+#include "base/options.hpp"
+#include "base/types.hpp"
+
+namespace nonreuse {
+
+// What words are compared against. Heap addresses are [base, base + extent).
+struct ScanTarget {
+  uintptr_t base;
+  size_t extent;            // bytes
+  const uint64_t* painted;  // one bit a granule
+  uint64_t* hits;           // likewise; set where a word points at a painted granule
+};
+
+// Reads `count` words from `words` (aligned or not, all readable) and records hits. Returns how many hit
+// bits were newly set. Reads memory that other threads may own: call with them stopped, or rescan later.
+using ScanKernel = uint64_t (*)(const ScanTarget& target, const uint64_t* words, size_t count);
+
+// Reads at every byte offset: finds pointers that are not stored at a multiple of their size, too.
+uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t count);
+uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t count);
+uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count);  // x86-64 with AVX2 only
+
+// True where this build and this processor can run the kernel.
+bool kernel_available(KernelChoice kernel);
+// The chosen kernel, or the best available one where the choice is automatic or cannot run.
+ScanKernel choose_kernel(KernelChoice choice);
+
+}  // namespace nonreuse

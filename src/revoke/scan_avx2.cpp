@@ -1,0 +1,87 @@
+// The AVX2 kernel. Sixteen words at a time are compared with the heap's bounds and skipped together where
+// none is a heap address. Else the offsets that are in range are packed by a permutation and stored plainly
+// into a small buffer, and the buffer is tested against the bitmap in a tight loop: the comparison never
+// waits for the bitmap, and the loop's only branch is the rare hit.
+#include "platform/attributes.hpp"
+#include "revoke/scan.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+namespace nonreuse {
+namespace {
+
+constexpr size_t kBuffer = 512;
+constexpr size_t kBlock = 16;  // words
+
+// For each set of lanes, the permutation (of 32-bit halves) that moves them to the front.
+struct PackTable {
+  alignas(32) uint32_t lanes[16][8];
+  constexpr PackTable() : lanes{} {
+    for (unsigned set = 0; set < 16; ++set) {
+      unsigned out = 0;
+      for (unsigned lane = 0; lane < 4; ++lane) {
+        if ((set >> lane & 1) == 0) continue;
+        lanes[set][out++] = 2 * lane;
+        lanes[set][out++] = 2 * lane + 1;
+      }
+    }
+  }
+};
+constexpr PackTable kPack;
+
+NONREUSE_READS_ANY_MEMORY
+uint64_t test_offsets(const ScanTarget& target, const uint64_t* offsets, size_t count) {
+  uint64_t news = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const Granule granule = offsets[i] >> kGranuleShift;
+    const uint64_t bit = uint64_t{1} << (granule & 63);
+    if ((target.painted[granule >> 6] & bit) == 0) [[likely]] continue;
+    uint64_t& hits = target.hits[granule >> 6];
+    news += (hits & bit) == 0;
+    hits |= bit;
+  }
+  return news;
+}
+
+}  // namespace
+
+NONREUSE_READS_ANY_MEMORY
+uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count) {
+  // Signed comparison stands in for the unsigned one: both sides are moved by 2^63.
+  constexpr uint64_t kFlip = uint64_t{1} << 63;
+  const __m256i move = _mm256_set1_epi64x(static_cast<long long>(kFlip - target.base));
+  const __m256i limit = _mm256_set1_epi64x(static_cast<long long>(target.extent + kFlip));
+  const __m256i flip = _mm256_set1_epi64x(static_cast<long long>(kFlip));
+  uint64_t buffer[kBuffer + kBlock];
+  size_t buffered = 0;
+  uint64_t news = 0;
+  size_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    __m256i moved[4], in_range[4];
+    for (int v = 0; v < 4; ++v) {
+      const auto* at = reinterpret_cast<const __m256i*>(words + i + 4 * v);
+      moved[v] = _mm256_add_epi64(_mm256_loadu_si256(at), move);
+      in_range[v] = _mm256_cmpgt_epi64(limit, moved[v]);
+    }
+    const __m256i any =
+        _mm256_or_si256(_mm256_or_si256(in_range[0], in_range[1]), _mm256_or_si256(in_range[2], in_range[3]));
+    if (_mm256_testz_si256(any, any)) continue;
+    for (int v = 0; v < 4; ++v) {
+      const auto set = static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(in_range[v])));
+      const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kPack.lanes[set]));
+      const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_xor_si256(moved[v], flip), lanes);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(buffer + buffered), packed);
+      buffered += static_cast<size_t>(__builtin_popcount(set));
+    }
+    if (buffered >= kBuffer - kBlock) {
+      news += test_offsets(target, buffer, buffered);
+      buffered = 0;
+    }
+  }
+  news += test_offsets(target, buffer, buffered);
+  return news + scan_scalar(target, words + i, count - i);
+}
+
+}  // namespace nonreuse
+#endif

@@ -1,0 +1,53 @@
+// The reference kernel, and the choice among kernels.
+#include "platform/attributes.hpp"
+#include "revoke/scan.hpp"
+
+namespace nonreuse {
+
+NONREUSE_READS_ANY_MEMORY
+uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t count) {
+  uint64_t news = 0;
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t word;
+    __builtin_memcpy(&word, words + i, sizeof word);
+    const uint64_t offset = word - target.base;
+    if (offset >= target.extent) continue;
+    const Granule granule = offset >> kGranuleShift;
+    const uint64_t bit = uint64_t{1} << (granule & 63);
+    if ((target.painted[granule >> 6] & bit) == 0) continue;
+    uint64_t& hits = target.hits[granule >> 6];
+    news += (hits & bit) == 0;
+    hits |= bit;
+  }
+  return news;
+}
+
+uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t count) {
+  if (count == 0) return 0;
+  const ScanKernel kernel = choose_kernel(KernelChoice::automatic);
+  const char* at = reinterpret_cast<const char*>(words);
+  uint64_t news = kernel(target, words, count);
+  for (size_t offset = 1; offset < sizeof(uint64_t); ++offset) {
+    news += kernel(target, reinterpret_cast<const uint64_t*>(at + offset), count - 1);
+  }
+  return news;
+}
+
+bool kernel_available(KernelChoice kernel) {
+#if defined(__x86_64__)
+  if (kernel == KernelChoice::avx2) return __builtin_cpu_supports("avx2");
+#else
+  if (kernel == KernelChoice::avx2) return false;
+#endif
+  return true;
+}
+
+ScanKernel choose_kernel(KernelChoice choice) {
+#if defined(__x86_64__)
+  if (choice != KernelChoice::scalar && kernel_available(KernelChoice::avx2)) return scan_avx2;
+#endif
+  (void)choice;
+  return scan_scalar;
+}
+
+}  // namespace nonreuse

@@ -1,0 +1,10 @@
+/* Frees an address inside a chunk of 5 MB that is freed already. */
+#include "abuse.h"
+
+int main(void) {
+  char* p = malloc(5000000);
+  announce(p + 65536, p, chunk_size(p));
+  free(p);
+  free(hide(p + 65536));
+  return kSurvived;
+}

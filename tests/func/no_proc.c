@@ -1,0 +1,31 @@
+/* Changes its root to an empty directory without /proc, and goes on churning: what is referenced is not
+ * reused, memory stays bounded, and at most one line says what is missing. */
+#include "func.h"
+
+#include <sys/stat.h>
+
+int main(int argc, char** argv) {
+  if (geteuid() != 0) return skip("chroot needs root");
+  /* "early": before anything was ever swept. */
+  bool early = argc > 1 && strcmp(argv[1], "early") == 0;
+  hold_some();
+  if (!early) {
+    churn_in_threads(2, 16 << 20);
+    sweep();
+  }
+  FILE* statm = fopen("/proc/self/statm", "r");
+  CHECK(statm != NULL);
+  char directory[] = "/tmp/emptyXXXXXX";
+  CHECK(mkdtemp(directory) != NULL);
+  CHECK(chroot(directory) == 0 && chdir("/") == 0);
+  CHECK(access("/proc/self/maps", F_OK) != 0);
+  churn_once(64u << 20, 1);
+  churn_in_threads(2, 64u << 20);
+  sweep();
+  churn_once(64u << 20, 2);
+  unsigned long size = 0, resident = 0;
+  CHECK(fscanf(statm, "%lu %lu", &size, &resident) == 2);
+  dprintf(1, "resident %lu KiB\n", resident * 4);
+  CHECK(resident * 4096 < (128u << 20));
+  return 0;
+}
