@@ -19,6 +19,7 @@ struct StatsPage {
   uint64_t finished;    // 1 once the process ran its exit handlers
   char command[64];     // as the kernel knows it (comm)
   nonreuse_statistics statistics;
+  nonreuse_statistics inherited;  // a fork's child: what the counters started from; else zero
 };
 static_assert(sizeof(StatsPage) <= kStatsPageBytes);
 

@@ -78,7 +78,7 @@ class Allocator {
  private:
   static constexpr uint64_t kBatchBytes = 64 * 1024;
   static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;
-  static constexpr Granules kRunMax = (64 * 1024) >> kGranuleShift;
+  static constexpr Granules kRunMax = (32 * 1024) >> kGranuleShift;
 
   static Granules granules_for(size_t size) { return (size >> kGranuleShift) + 1; }
   uintptr_t address(Granule granule) const { return base_ + (granule << kGranuleShift); }
@@ -89,7 +89,10 @@ class Allocator {
   Granules chunk_length(size_t size) const;
   bool carve_aligned(ThreadFront& front, Granules length, Granules alignment, Granule* start);
   bool refill(ThreadFront& front, Granules length);
-  void return_run(ThreadFront& front);
+  bool next_run(ThreadFront& front, Granules length);
+  bool fetch(ThreadFront& front, Granules length);
+  void put_back_run(ThreadFront& front);
+  void release_unowned(Run run);
 
   Run lookup(Wild pointer, const char* call);
   [[noreturn]] NONREUSE_NOINLINE void reject(Wild pointer, const char* call);
@@ -130,6 +133,7 @@ class Allocator {
   std::atomic<bool> revoking_{false};
   std::atomic<bool> failure_said_{false};
   int owner_ = 0;                // the process this heap belongs to
+  bool spent_ = false;           // pages of quarantined chunks were given back, and may have been written to since
   uint64_t cpu_at_last_sweep_ = 0;
 };
 

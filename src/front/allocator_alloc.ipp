@@ -36,12 +36,14 @@ NONREUSE_ALWAYS_INLINE Payload Allocator<P, R>::allocate(ThreadFront& front, siz
     if (const uint8_t cached = front.cached[length]; cached != 0) [[likely]] {
       const Granule start = front.cache(length)[cached - 1];
       tags_.set_live_small(start, length);
+      in_this_order();
       front.cached[length] = static_cast<uint8_t>(cached - 1);
       return hand_out(start, length, size);
     }
     if (front.run_end - front.run_at >= length) [[likely]] {
       const Granule start = front.run_at;
       tags_.set_live_small(start, length);
+      in_this_order();
       front.run_at = start + length;
       return hand_out(start, length, size);
     }
@@ -79,47 +81,77 @@ Payload Allocator<P, R>::allocate_direct(Granules length, Granules alignment, si
   return hand_out(run.start, run.length, size);
 }
 
-// Old holes of the size into its cache; where there are none, a new run to carve from.
+// Makes the fast path succeed for `length`. False: out of memory.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::refill(ThreadFront& front, Granules length) {
+  put_back_run(front);
+  return next_run(front, length) || fetch(front, length);
+}
+
+// The rest of the run to the cache of its size.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::put_back_run(ThreadFront& front) {
+  const Run rest{front.run_at, front.run_end - front.run_at};
+  if (rest.empty()) return;
+  if (!front.keep(rest)) {
+    if (front.leftover_count == ThreadFront::kLeftovers) {
+      LockGuard guard(heap_.lock());
+      while (front.leftover_count > 0) heap_.release(front.leftovers[--front.leftover_count]);
+    }
+    front.leftovers[front.leftover_count] = rest;
+    in_this_order();
+    ++front.leftover_count;
+    in_this_order();
+  }
+  front.set_run({});
+}
+
+// The smallest larger cached hole, to carve from.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::next_run(ThreadFront& front, Granules length) {
+  for (Granules larger = length + 1; larger <= kSmallMax; ++larger) {
+    if (front.cached[larger] == 0) continue;
+    const Granule start = front.cache(larger)[--front.cached[larger]];
+    front.set_run({start, larger});
+    return true;
+  }
+  return false;
+}
+
+// From the free pool: holes of the size or a little larger; else a longer run, where chunks allocated together
+// lie together; else any run, and at last fresh memory.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::fetch(ThreadFront& front, Granules length) {
+  Granules wanted = front.carved / 8;
+  wanted = wanted < kRunMin ? kRunMin : wanted > kRunMax ? kRunMax : wanted;
   Granule* cache = front.cache(length);
-  size_t count;
+  size_t count = 0;
   Run run;
   {
     LockGuard guard(heap_.lock());
+    while (front.leftover_count > 0) heap_.release(front.leftovers[--front.leftover_count]);
     count = heap_.take_holes(length, cache_capacity(length), cache);
-    if (count == 0) {
-      return_run(front);
-      Granules wanted = front.carved / 8;
-      wanted = wanted < kRunMin ? kRunMin : wanted > kRunMax ? kRunMax : wanted;
-      run = heap_.take_run(length, wanted);
-    }
+    if (count == 0) run = heap_.take_long(wanted);
+    if (count == 0 && run.empty()) run = heap_.take_any(length, wanted);
   }
   if (count != 0) {
-    // Lowest address last: caches are popped from the end.
+    // Lowest address last: caches are popped from the end. All lines are fetched at once: they are cold.
     for (size_t i = 0, j = count - 1; i < j; ++i, --j) {
       const Granule low = cache[i];
       cache[i] = cache[j];
       cache[j] = low;
     }
+    for (size_t i = count; i-- > 0;) __builtin_prefetch(reinterpret_cast<void*>(address(cache[i])), 1);
     for (size_t i = count; i-- > 0;) heap_.cleanse({cache[i], length});
+    in_this_order();
     front.cached[length] = static_cast<uint8_t>(count);
     return true;
   }
   if (run.empty()) return false;
   heap_.cleanse(run);
   front.carved += run.length;
-  front.run_end = run.end();
-  front.run_at = run.start;
+  front.set_run(run);
   return true;
-}
-
-// What is left of the thread's run goes back. Under the heap's lock.
-template <MemoryPlatform P, Revoker R>
-void Allocator<P, R>::return_run(ThreadFront& front) {
-  const Run rest{front.run_at, front.run_end - front.run_at};
-  front.run_at = front.run_end = 0;
-  if (!rest.empty()) heap_.release(rest);
 }
 
 // ---- aligned ----------------------------------------------------------------------------------------
@@ -152,9 +184,11 @@ bool Allocator<P, R>::carve_aligned(ThreadFront& front, Granules length, Granule
     if (front.cached[padding] == cache_capacity(padding)) return false;
     front.cache(padding)[front.cached[padding]] = front.run_at;
     front.run_at = at;
+    in_this_order();
     ++front.cached[padding];
   }
   tags_.set_live_small(at, length);
+  in_this_order();
   front.run_at = at + length;
   *start = at;
   return true;

@@ -63,8 +63,9 @@ void Allocator<P, R>::put_away_large(Run chunk) {
   bool trapped = false;
   if (bytes >= options_.unmap && at % page == 0 && bytes % page == 0) {
     trapped = space_.platform().trap(at, bytes);
-    if (trapped || space_.platform().discard(at, bytes)) heap_.note_zero(chunk);
-    else space_.platform().zero(at, bytes);
+    // Known to be zero only where nothing can be written through a dangling pointer.
+    if (trapped) heap_.note_zero(chunk);
+    else if (!space_.platform().discard(at, bytes)) space_.platform().zero(at, bytes);
   } else {
     space_.platform().zero(at, bytes);
   }
@@ -130,7 +131,7 @@ Payload Allocator<P, R>::reallocate(ThreadFront& front, Wild old, size_t size) {
   return moved;
 }
 
-// The end of the chunk becomes a freed chunk of its own. The claim keeps a racing free out meanwhile.
+// The end of the chunk becomes a freed chunk of its own. The claim keeps a racing free or realloc out.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
   const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
@@ -145,13 +146,16 @@ bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
 
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::lengthen(Run chunk, Granules length) {
+  const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
+  if (!tags_.claim(chunk.start, tags_.load(chunk.start) & 63, false)) reject(pointer, "realloc");
+  bool longer;
   {
     LockGuard guard(heap_.lock());
-    if (!heap_.extend(chunk, length)) return false;
-    tags_.set_live(chunk.start, length);
+    longer = heap_.extend(chunk, length);
+    tags_.set_live(chunk.start, longer ? length : chunk.length);
   }
-  heap_.cleanse({chunk.end(), length - chunk.length});
-  return true;
+  if (longer) heap_.cleanse({chunk.end(), length - chunk.length});
+  return longer;
 }
 
 }  // namespace nonreuse

@@ -33,7 +33,8 @@ void Allocator<P, R>::seal(ThreadFront& front) {
 template <MemoryPlatform P, Revoker R>
 uint64_t Allocator<P, R>::live_bytes() const {
   const uint64_t used = heap_.in_use() << kGranuleShift;
-  const uint64_t waiting = quarantine_.pending_bytes() + quarantine_.held_bytes() + quarantine_.trapped_bytes();
+  const uint64_t trapped = quarantine_.trapped_bytes() - quarantine_.held_trapped_bytes();
+  const uint64_t waiting = quarantine_.pending_bytes() + quarantine_.held_bytes() + trapped;
   return used > waiting ? used - waiting : 0;
 }
 
@@ -159,10 +160,11 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   {
     LockGuard guard(quarantine_.lock());
     quarantine_.settle_large_locked(shadow_, [&](const LargeChunk& large) {
-      if (!large.trapped) return;
+      if (!large.trapped) return true;
       const size_t bytes = large.chunk.length << kGranuleShift;
-      if (space_.platform().untrap(address(large.chunk.start), bytes)) return;
-      shadow_.hit_chunk(large.chunk);  // cannot be made usable again: its addresses are spent
+      if (space_.platform().untrap(address(large.chunk.start), bytes)) return true;
+      shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
+      return false;
     });
   }
   Granules released = 0;
@@ -170,8 +172,10 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
     LockGuard guard(heap_.lock());
     released = shadow_.release(heap_.top(), [&](Run run) {
       tags_.clear(run);
+      if (spent_) heap_.forget_zero(run);
       heap_.release(run);
     });
+    heap_.rewind();
   }
   quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
   figures_.released_bytes.add(released << kGranuleShift);
@@ -210,6 +214,7 @@ void Allocator<P, R>::spend_painted() {
   const Granules page = space_.page_size() >> kGranuleShift;
   Granules total = 0;
   Run run;
+  spent_ = true;
   const auto give_back = [&](Run painted) {
     const Run pages = whole_pages(painted, page);
     if (!pages.empty()) heap_.give_back(pages);

@@ -23,6 +23,18 @@ ThreadFront* Allocator<P, R>::make_front() {
   return front;
 }
 
+// Releases what of `run` is neither a chunk nor free already. Under the heap's lock.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::release_unowned(Run run) {
+  for (Granule at = run.start; at < run.end();) {
+    Granule end = at;
+    while (end < run.end() && tags_.load(end) == 0 && !heap_.is_free(end)) ++end;
+    if (end > at) heap_.release({at, end - at});
+    const uint8_t tag = end < run.end() ? tags_.load(end) : 0;
+    at = TagMap::is_live(tag) || TagMap::is_freed(tag) ? end + tags_.length(end) : end + 1;
+  }
+}
+
 // Takes over what a front owns whose thread is gone. After fork its thread may have been anywhere, and pages
 // of it may be older than others; the tags decide what was handed out. What was between two places is lost
 // to the child, never handed out twice.
@@ -30,20 +42,10 @@ template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::adopt(ThreadFront& front) {
   {
     LockGuard guard(heap_.lock());
-    for (Granules length = 1; length <= kSmallMax; ++length) {
-      for (uint32_t i = 0; i < front.cached[length]; ++i) {
-        const Granule start = front.cache(length)[i];
-        if (tags_.load(start) == 0) heap_.release({start, length});
-      }
-      front.cached[length] = 0;
-    }
-    for (Granule at = front.run_at; at < front.run_end;) {
-      Granule end = at;
-      while (end < front.run_end && tags_.load(end) == 0) ++end;
-      if (end > at) heap_.release({at, end - at});
-      at = end < front.run_end ? end + tags_.length(end) : end;
-    }
-    front.run_at = front.run_end = 0;
+    front.for_each_hole([&](Run hole) { release_unowned(hole); });
+    for (uint8_t& cached : front.cached) cached = 0;
+    front.leftover_count = 0;
+    front.set_run({});
     front.carved = 0;
   }
   LockGuard guard(quarantine_.lock());
@@ -96,6 +98,7 @@ void Allocator<P, R>::after_fork_in_child(ThreadFront* self) {
   sweep_lock_.reset();
   revoker_.after_fork_in_child();
   owner_ = os::process_id();
+  cpu_at_last_sweep_ = 0;
   for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
     if (front != self && front->in_use) give_up_front(front);
   }
@@ -168,17 +171,11 @@ void Allocator<P, R>::check() {
   const auto owned_by_a_front = [&](Run run) {
     Granules covered = 0;
     for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
-      if (front->run_at < run.end() && front->run_end > run.start) {
-        const Granule from = front->run_at > run.start ? front->run_at : run.start;
-        const Granule to = front->run_end < run.end() ? front->run_end : run.end();
-        covered += to - from;
-      }
-      for (Granules length = 1; length <= kSmallMax; ++length) {
-        for (uint32_t i = 0; i < front->cached[length]; ++i) {
-          const Granule start = front->cache(length)[i];
-          if (start >= run.start && start < run.end()) covered += length;
-        }
-      }
+      front->for_each_hole([&](Run hole) {
+        const Granule from = hole.start > run.start ? hole.start : run.start;
+        const Granule to = hole.end() < run.end() ? hole.end() : run.end();
+        if (from < to) covered += to - from;
+      });
     }
     return covered == run.length;
   };

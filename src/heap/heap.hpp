@@ -37,18 +37,27 @@ class Heap {
   Run take_aligned(Granules length, Granules alignment);
   // Up to `wanted` runs of exactly `length` (< kIndexedMin) granules out of old holes; their number.
   size_t take_holes(Granules length, size_t wanted, Granule* out);
-  // A run of at least `least` granules and, where there is one, about `wanted`: old holes before the top.
-  Run take_run(Granules least, Granules wanted);
+  // For a thread to carve from: the next longer free run (at least 2 KiB, sometimes less) in address order, at
+  // most about `wanted` of it; empty once all were passed, until rewind().
+  Run take_long(Granules wanted);
+  // The same, but any run of at least `least` granules by best fit, else fresh memory from the top.
+  Run take_any(Granules least, Granules wanted);
+  // take_long() starts again at the lowest address: memory was released.
+  void rewind() { cursor_ = 0; }
   // Lengthens `chunk` in place to `length` granules by what is free behind it.
   bool extend(Run chunk, Granules length);
   // Back to the free pool. The run's tags must be clear.
   void release(Run run);
+  // True where the granule is in the free pool already.
+  bool is_free(Granule at) const { return at >= top_ || bits::test(free_, at); }
 
   // Makes a run that was just taken all zero, skipping what is known to be. Without the lock: the run is
   // the caller's. True where something had been written to after it was freed.
   bool cleanse(Run run);
   // Tells that pages of this run were given back and read as zeroes. Without the lock.
   void note_zero(Run run);
+  // Somebody may have written to the run: nothing is known about it.
+  void forget_zero(Run run);
 
   // Gives pages back whose contents nobody needs (quarantined, never to be released). Without the lock.
   bool give_back(Run pages) { return discard(pages); }
@@ -79,16 +88,18 @@ class Heap {
   static void set(uint64_t& figure, uint64_t value) { __atomic_store_n(&figure, value, __ATOMIC_RELAXED); }
 
   void mark_taken(Run run);
-  void forget_zero(Run run);
+  void settle_edges(Run run);
   bool known_zero(Run run) const;
   Run unindex(RecordId id);
   void index(Run run);
   void replace_victim(Run run);
   Run split(Run from, Granules length);
   Run take_small(Granules length);
+  Run pop_hole(Granules length);
   Run take_indexed(Granules length);
   Run take_top(Granules length);
   void refind_holes(Granules length);
+  bool join(Run run);
   bool grow(Granules length);
   bool grow_into_vacancy(Granules length);
   void retire_top();
@@ -100,6 +111,7 @@ class Heap {
   void periodic_release();
   Run next_vacancy(Granule at) const;
   Granules page_granules() const { return space_.page_size() >> kGranuleShift; }
+  Granule first() const { return page_granules(); }  // no chunk lies below
 
   Space& space_;
   Lock lock_;
@@ -109,12 +121,14 @@ class Heap {
   RunIndex<Space> index_;
   SmallBins bins_;
   Granule refind_at_[kIndexedMin] = {};
+  Granule cursor_ = 0;       // of take_long()
   Run victim_;               // in the free bitmap, in no bin and no trie
   Granule top_ = 0;          // below: chunks and free runs; from here to segment_end_: unused
   Granule segment_end_ = 0;  // end of the committed memory of the last segment
   Granule dirty_end_ = 0;    // top was never above this since it was last given back
   Granules in_use_ = 0, committed_ = 0;
   uint64_t consolidations_ = 0;
+  bool runs_without_record_ = false;  // memory for one was out at some time
   Run vacancies_[kVacancies];  // unmapped segments and gaps between segments, free to be mapped (again)
   size_t vacancy_count_ = 0;
 };

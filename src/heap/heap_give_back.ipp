@@ -125,7 +125,7 @@ bool Heap<P>::grow_into_vacancy(Granules length) {
   note_zero(run);
   set(committed_, committed_ + part);
   set(in_use_, in_use_ + part);
-  release(run);
+  join(run);  // not release(): that might unmap it again at once
   return true;
 }
 
@@ -167,6 +167,10 @@ bool Heap<P>::vacate(Run run) {
 template <MemoryPlatform P>
 bool Heap<P>::release_segments() {
   bool any = false;
+  if (const Run victim = victim_; !victim.empty()) {  // may have grown long, too
+    victim_ = {};
+    index(victim);
+  }
   for (size_t rounds = 0; rounds < kVacancies; ++rounds) {
     Run largest;
     index_.for_each(kSegmentMin + 2 * page_granules(), [&](Run run) {
@@ -190,7 +194,7 @@ bool Heap<P>::release_segments() {
 template <MemoryPlatform P>
 void Heap<P>::periodic_release() {
   const Granules spare = in_use_ / 4 + 2 * kSegmentMin;
-  if (index_.granules() > spare) release_segments();
+  if (index_.granules() + victim_.length > spare) release_segments();
   if (dirty_end_ > top_ && dirty_end_ - top_ > spare) {
     discard({top_ + spare, dirty_end_ - top_ - spare});
     dirty_end_ = top_ + spare;
@@ -201,7 +205,7 @@ template <MemoryPlatform P>
 bool Heap<P>::trim(size_t pad) {
   bool any = release_segments();
   index_.for_each(page_granules(), [&](Run run) { any |= discard(run); });
-  const Granule keep = align_up(top_ + (align_up(pad, kGranule) >> kGranuleShift), page_granules());
+  const Granule keep = align_up(top_ + (pad >> kGranuleShift) + (pad % kGranule != 0), page_granules());
   if (keep < segment_end_) {
     const Run rest{keep, segment_end_ - keep};
     if (space_.platform().uncommit(space_.address(keep), rest.length << kGranuleShift)) {

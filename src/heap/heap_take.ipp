@@ -11,6 +11,12 @@ bool Heap<P>::init() {
   tags_.attach(space_.tags());
   free_ = space_.free_bits();
   zero_ = space_.zero_bits();
+  // The first page stays unused: the library keeps the address of granule 0, so a chunk there would always
+  // look referenced.
+  set(top_, first());
+  segment_end_ = dirty_end_ = cursor_ = first();
+  // Records now, so that free runs can still be found when memory is out. Without, they wait unindexed.
+  space_.commit_records(1);
   return true;
 }
 
@@ -30,16 +36,24 @@ Run Heap<P>::take(Granules length) {
 // An exact hole; else the victim; else the next larger hole, whose rest becomes the victim.
 template <MemoryPlatform P>
 Run Heap<P>::take_small(Granules length) {
-  if (const Run exact = bins_.pop(length, free_); !exact.empty()) return exact;
+  if (const Run exact = pop_hole(length); !exact.empty()) return exact;
   if (bins_.overflowed() >> length & 1 || refind_at_[length] != 0) {
     refind_holes(length);
-    if (const Run exact = bins_.pop(length, free_); !exact.empty()) return exact;
+    if (const Run exact = pop_hole(length); !exact.empty()) return exact;
   }
   if (victim_.length >= length) return split(victim_, length);
   for (Granules larger; (larger = bins_.next_nonempty(length + 1)) != 0;) {
-    if (const Run hole = bins_.pop(larger, free_); !hole.empty()) return split(hole, length);
+    if (const Run hole = pop_hole(larger); !hole.empty()) return split(hole, length);
   }
   return {};
+}
+
+// An old hint may name the run that has become the victim since: it is the victim no more.
+template <MemoryPlatform P>
+Run Heap<P>::pop_hole(Granules length) {
+  const Run hole = bins_.pop(length, free_);
+  if (!hole.empty() && hole.start == victim_.start) victim_ = {};
+  return hole;
 }
 
 // Best fit among the victim and the indexed runs.
@@ -54,11 +68,10 @@ Run Heap<P>::take_indexed(Granules length) {
 
 template <MemoryPlatform P>
 Run Heap<P>::take_top(Granules length) {
-  if (segment_end_ - top_ < length && !grow(length)) {
-    const RecordId best = index_.best_fit(length);  // growing may have filled a vacancy
-    return best == 0 ? Run{} : split(unindex(best), length);
+  if (segment_end_ - top_ < length) {
+    if (!grow(length)) return {};
+    if (segment_end_ - top_ < length) return take_indexed(length);  // a vacancy was filled instead
   }
-  if (segment_end_ - top_ < length) return {};
   const Run run{top_, length};
   set(top_, run.end());
   if (top_ > dirty_end_) dirty_end_ = top_;
@@ -99,6 +112,7 @@ Run Heap<P>::take_aligned(Granules length, Granules alignment) {
   const Granule start = align_up(run.start + base, alignment) - base;
   if (start > run.start) release({run.start, start - run.start});
   const Run chunk{start, length};
+  settle_edges(chunk);
   if (chunk.end() < run.end()) release({chunk.end(), run.end() - chunk.end()});
   return chunk;
 }
@@ -107,10 +121,10 @@ template <MemoryPlatform P>
 size_t Heap<P>::take_holes(Granules length, size_t wanted, Granule* out) {
   size_t count = 0;
   while (count < wanted) {
-    Run hole = bins_.pop(length, free_);
+    Run hole = pop_hole(length);
     if (hole.empty() && (bins_.overflowed() >> length & 1 || refind_at_[length] != 0)) {
       refind_holes(length);
-      hole = bins_.pop(length, free_);
+      hole = pop_hole(length);
     }
     if (hole.empty()) break;
     mark_taken(hole);
@@ -120,7 +134,7 @@ size_t Heap<P>::take_holes(Granules length, size_t wanted, Granule* out) {
   while (count < wanted) {
     const Granules larger = bins_.next_nonempty(length + 1);
     if (larger == 0) break;
-    const Run hole = bins_.pop(larger, free_);
+    const Run hole = pop_hole(larger);
     if (hole.empty()) continue;
     Granules pieces = hole.length / length;
     if (pieces > wanted - count) pieces = wanted - count;
@@ -133,20 +147,40 @@ size_t Heap<P>::take_holes(Granules length, size_t wanted, Granule* out) {
 }
 
 template <MemoryPlatform P>
-Run Heap<P>::take_run(Granules least, Granules wanted) {
-  Run found;
-  if (victim_.length >= least) {
-    found = split(victim_, victim_.length < wanted ? victim_.length : wanted);
-  } else if (RecordId id = index_.best_fit(wanted)) {
-    found = split(unindex(id), wanted);
-  } else if ((id = index_.some_large()) != 0 && index_.run(id).length >= least) {
-    found = unindex(id);
-  } else if ((id = index_.best_fit(least)) != 0) {
-    found = unindex(id);
+Run Heap<P>::take_long(Granules wanted) {
+  for (Granule word = cursor_ >> 6; word < top_ >> 6; ++word) {
+    if (free_[word] != bits::kAll) continue;
+    const Granule start = bits::run_start_before(free_, word << 6, 63);
+    Run run = {start, 0};
+    if (tags_.is_run_head(start)) {
+      run = unindex(tags_.record_at_head(start));
+    } else if (victim_.start == start && !victim_.empty()) {
+      run = victim_;
+      victim_ = {};
+    } else {  // the middle of a run that grew downwards since the cursor passed
+      word = (bits::find_clear(free_, start, top_) >> 6) - 1;
+      continue;
+    }
+    if (run.length > wanted + kIndexedMin) {
+      index({run.start + wanted, run.length - wanted});
+      run.length = wanted;
+    }
+    mark_taken(run);
+    cursor_ = run.end();
+    return run;
   }
-  if (!found.empty()) {
-    mark_taken(found);
-    return found;
+  cursor_ = top_;  // until memory is released
+  return {};
+}
+
+template <MemoryPlatform P>
+Run Heap<P>::take_any(Granules least, Granules wanted) {
+  if (const RecordId id = index_.best_fit(least); id != 0) {
+    const Run found = unindex(id);
+    const Run run{found.start, found.length < wanted ? found.length : wanted};
+    if (run.length < found.length) index({run.end(), found.length - run.length});
+    mark_taken(run);
+    return run;
   }
   const Run run = take_top(wanted);
   if (run.empty()) return take(least);
@@ -176,7 +210,7 @@ bool Heap<P>::extend(Run chunk, Granules length) {
     const Run run = unindex(id);
     if (run.length > more) index({end + more, run.length - more});
   } else {
-    const Granule free_end = bits::find_clear(free_, end, end + kIndexedMin);
+    const Granule free_end = bits::find_clear(free_, end, top_);
     if (free_end - end < more) return false;
     if (free_end - end > more) index({end + more, free_end - end - more});
   }
@@ -188,7 +222,12 @@ template <MemoryPlatform P>
 void Heap<P>::mark_taken(Run run) {
   bits::clear(free_, run.start, run.length);
   set(in_use_, in_use_ + run.length);
-  // Zero-blocks that the run covers in part are shared with neighbours: settle them under the lock.
+  settle_edges(run);
+}
+
+// Zero-blocks that the run covers in part are shared with neighbours: settle them under the lock.
+template <MemoryPlatform P>
+void Heap<P>::settle_edges(Run run) {
   const Granule last = run.end() - 1;
   if (run.start & ((1u << kZeroBlockShift) - 1)) forget_zero({run.start, 1});
   if (run.end() & ((1u << kZeroBlockShift) - 1)) forget_zero({last, 1});
@@ -206,7 +245,7 @@ Granule Heap<P>::absorb_left(Granule start, bool* victim) {
     return from;
   }
   if (tags_.is_run_tail(start - 1)) return unindex(tags_.record_at_tail(start - 1)).start;
-  return bits::run_start_before(free_, start, kIndexedMin);
+  return bits::run_start_before(free_, start, start);  // a short run, or a long one for which no record was left
 }
 
 template <MemoryPlatform P>
@@ -224,24 +263,28 @@ Granule Heap<P>::absorb_right(Granule end, bool* victim) {
 
 template <MemoryPlatform P>
 void Heap<P>::release(Run run) {
+  if (!join(run) || ++consolidations_ < kMaxReleaseCheckRate) return;
+  consolidations_ = 0;
+  periodic_release();
+}
+
+// Frees a run and coalesces it with its neighbours. True where it had any.
+template <MemoryPlatform P>
+bool Heap<P>::join(Run run) {
   set(in_use_, in_use_ - run.length);
   bool victim = false;
   const Granule start = absorb_left(run.start, &victim);
   if (run.end() == top_) {
     bits::clear(free_, start, run.end() - start);
     set(top_, start);
-  } else {
-    const Granule end = absorb_right(run.end(), &victim);
-    bits::set(free_, run.start, run.length);
-    const Run merged{start, end - start};
-    if (victim) victim_ = merged;
-    else index(merged);
-    if (merged.length == run.length) return;
+    return true;
   }
-  if (++consolidations_ >= kMaxReleaseCheckRate) {
-    consolidations_ = 0;
-    periodic_release();
-  }
+  const Granule end = absorb_right(run.end(), &victim);
+  bits::set(free_, run.start, run.length);
+  const Run merged{start, end - start};
+  if (victim) victim_ = merged;
+  else index(merged);
+  return merged.length != run.length;
 }
 
 template <MemoryPlatform P>
@@ -249,6 +292,7 @@ void Heap<P>::index(Run run) {
   if (run.length < kIndexedMin) return bins_.push(run);
   const RecordId id = index_.insert(run);
   if (id != 0) tags_.mark_run(run, id);
+  else runs_without_record_ = true;
 }
 
 template <MemoryPlatform P>

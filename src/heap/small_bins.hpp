@@ -16,7 +16,7 @@ namespace nonreuse {
 class SmallBins {
  public:
   static constexpr Granules kSizes = kIndexedMin;  // bins 1 .. kSizes - 1
-  static constexpr uint32_t kCapacity = 8192;      // hints of one bin; a power of two
+  static constexpr uint32_t kCapacity = 16384;     // hints of one bin; a power of two
 
   // Bytes of the memory that attach() takes (zero, 64-byte aligned).
   static constexpr size_t kBytes = kSizes * kCapacity * sizeof(uint64_t);
@@ -37,7 +37,10 @@ class SmallBins {
     Bin& bin = bins_[length];
     while (bin.head != bin.tail) {
       const Run run{slot(length, bin.head++), length};
-      if (bin.head == bin.tail) nonempty_ &= ~(uint64_t{1} << length);
+      if (bin.head == bin.tail) {
+        bin.head = bin.tail = 0;  // start again in the slots that are cached
+        nonempty_ &= ~(uint64_t{1} << length);
+      }
       if (holds(run, free_bits)) return run;
     }
     return {};

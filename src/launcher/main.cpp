@@ -281,8 +281,8 @@ void print_table() {
 size_t command_start(const CLI::App& run_command, const std::vector<std::string>& words, size_t at) {
   for (; at < words.size() && words[at] != "--" && words[at].starts_with('-'); ++at) {
     const CLI::Option* option = run_command.get_option_no_throw(words[at]);
-    const bool value_follows = option != nullptr && option->get_type_size() != 0;
-    if (value_follows) ++at;
+    const bool value_follows = option != nullptr && option->get_items_expected_min() > 0;
+    if (value_follows && at + 1 < words.size() && words[at + 1] != "--") ++at;
   }
   return std::min(at, words.size());
 }
@@ -309,6 +309,10 @@ int start(std::vector<std::string> words) {
   add_table_options(*run_command, request);
   CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
 
+  const bool is_command = !words.empty() && !words.front().starts_with('-');
+  if (is_command && words.front() != "run" && words.front() != "options") {
+    throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: run, options)", words.front()));
+  }
   if (!words.empty() && words.front() == "run") {
     const auto first = words.begin() + static_cast<ptrdiff_t>(command_start(*run_command, words, 1));
     request.command.assign(first != words.end() && *first == "--" ? first + 1 : first, words.end());

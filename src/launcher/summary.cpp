@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "base/report.hpp"
 
@@ -65,23 +66,38 @@ std::vector<StatsPage> read_pages(const std::string& folder, uint64_t not_before
 }
 
 nonreuse_statistics total_of(const std::vector<StatsPage>& pages) {
+  using Field = uint64_t nonreuse_statistics::*;
+  using S = nonreuse_statistics;
+  // A fork's child goes on counting from its parent's figures: only what it added counts here.
+  constexpr Field kCounters[] = {&S::sweeps,
+                                 &S::sweeps_abandoned,
+                                 &S::swept_bytes,
+                                 &S::swept_chunks,
+                                 &S::frees,
+                                 &S::freed_bytes,
+                                 &S::released_bytes,
+                                 &S::bits_painted,
+                                 &S::bits_cleared,
+                                 &S::stops,
+                                 &S::scanned_root_bytes,
+                                 &S::scanned_heap_bytes,
+                                 &S::pause_ns_total,
+                                 &S::sweep_ns_total};
+  constexpr Field kGauges[] = {&S::held_chunks, &S::held_bytes, &S::quarantined_bytes, &S::decommitted_bytes,
+                               &S::heap_bytes,  &S::live_bytes, &S::footprint_bytes,   &S::footprint_max};
+  constexpr Field kLargest[] = {&S::pause_ns_max, &S::sweep_ns_max};
+  static_assert(
+      sizeof(S) / sizeof(uint64_t) == 1 + std::size(kCounters) + std::size(kGauges) + std::size(kLargest),
+      "a field of nonreuse_statistics is missing here");
   nonreuse_statistics sum = {};
-  // Every field is a uint64_t (asserted below), so the structure can be added as an array.
-  constexpr size_t kFields = sizeof(nonreuse_statistics) / sizeof(uint64_t);
-  static_assert(sizeof(nonreuse_statistics) % sizeof(uint64_t) == 0);
-  uint64_t total[kFields] = {};
-  for (const StatsPage& page : pages) {
-    uint64_t fields[kFields];
-    memcpy(fields, &page.statistics, sizeof(fields));
-    for (size_t i = 0; i < kFields; ++i) total[i] += fields[i];
-  }
-  memcpy(&sum, total, sizeof(sum));
   sum.version = 1;
-  sum.pause_ns_max = 0;
-  sum.sweep_ns_max = 0;
   for (const StatsPage& page : pages) {
-    sum.pause_ns_max = std::max(sum.pause_ns_max, page.statistics.pause_ns_max);
-    sum.sweep_ns_max = std::max(sum.sweep_ns_max, page.statistics.sweep_ns_max);
+    for (const Field field : kCounters) {
+      const uint64_t before = page.inherited.*field;
+      sum.*field += page.statistics.*field - std::min(before, page.statistics.*field);
+    }
+    for (const Field field : kGauges) sum.*field += page.statistics.*field;
+    for (const Field field : kLargest) sum.*field = std::max(sum.*field, page.statistics.*field);
   }
   return sum;
 }

@@ -17,7 +17,8 @@ std::vector<StatsPage> read_pages(const std::string& folder, uint64_t not_before
 // The summary for a person: the main process first, then all together if there are more.
 std::string summary_text(const std::vector<StatsPage>& pages, pid_t main_process);
 
-// Sums and maxima over the pages: counters and gauges are added, ..._max is the largest.
+// Sums and maxima over the pages: counters (less what a fork's child inherited) and gauges are added, the
+// longest times are the largest. footprint_max is the sum of each process's maximum: an upper bound.
 nonreuse_statistics total_of(const std::vector<StatsPage>& pages);
 
 }  // namespace nonreuse::launcher

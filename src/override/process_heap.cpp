@@ -78,6 +78,7 @@ void after_fork_in_child() {
   shared_lock.reset();
   init_lock.reset();
   process_heap.after_fork_in_child(thread_front);
+  if (shared_front != thread_front) shared_front = nullptr;  // given up with the other threads' fronts
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
   if (stage.load(std::memory_order_relaxed) == Stage::ready) attach_stats_page();
 }

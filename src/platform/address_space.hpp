@@ -106,7 +106,8 @@ class AddressSpace {
 
   static size_t table_bytes(size_t table, Granules granules) {
     constexpr unsigned kShift[kTableCount] = {0, 3, 3, 3, kSummaryShift + 3, kZeroBlockShift + 3};
-    return (granules >> kShift[table]) + 64;
+    // Walks over the bitmaps read whole summary blocks: up to 512 bytes past the last granule's bit.
+    return (granules >> kShift[table]) + (size_t{1} << (kSummaryShift - 3));
   }
 
   // Virtual space only, so well ahead of need where the system allows it, else exactly what is needed.

@@ -11,13 +11,6 @@
 #include "platform/linux_syscall.hpp"
 #include "platform/os.hpp"
 
-#if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
-#include <sys/single_threaded.h>
-#define NONREUSE_KNOWS_SINGLE_THREADED 1
-#else
-#define NONREUSE_KNOWS_SINGLE_THREADED 0
-#endif
-
 namespace nonreuse::os {
 
 void cpu_pause() {
@@ -75,14 +68,6 @@ void write_error(const char* text, size_t size) {
 void die() { abort(); }
 
 bool runs_privileged() { return getauxval(AT_SECURE) != 0; }
-
-bool single_threaded() {
-#if NONREUSE_KNOWS_SINGLE_THREADED
-  return __libc_single_threaded != 0;
-#else
-  return false;
-#endif
-}
 
 size_t page_size() { return getauxval(AT_PAGESZ); }
 

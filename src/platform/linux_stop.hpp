@@ -113,6 +113,14 @@ NONREUSE_ALWAYS_INLINE void sleep_ns(uint64_t ns) {
   sys::call(SYS_nanosleep, &t, nullptr);
 }
 
+NONREUSE_ALWAYS_INLINE void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
 // Not the private kind: the kernel wakes the word of CLONE_CHILD_CLEARTID as a shared one.
 NONREUSE_ALWAYS_INLINE void futex_wait(const uint32_t* word, uint32_t expected, uint64_t at_most_ns) {
   const timespec t = to_timespec(at_most_ns);

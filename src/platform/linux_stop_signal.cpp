@@ -192,12 +192,13 @@ NONREUSE_UNINSTRUMENTED void on_stop_signal(int, siginfo_t*, void* context) {
   bool joined = false;
   if ((generation & 1) != 0) {
     joined = join_stop(*load(&current.area), *static_cast<const ucontext_t*>(context));
-    if (joined) {
-      const uint32_t answered = __atomic_add_fetch(&current.answered, 1, __ATOMIC_SEQ_CST);
-      if (answered >= load(&current.target)) futex_wake(&current.answered);
-    }
   }
+  // Before the caller is woken: a thread that loses the processor right then must not hold up the next stop.
   __atomic_fetch_sub(&current.inside, 1, __ATOMIC_SEQ_CST);
+  if (joined) {
+    const uint32_t answered = __atomic_add_fetch(&current.answered, 1, __ATOMIC_SEQ_CST);
+    if (answered >= load(&current.target)) futex_wake(&current.answered);
+  }
   while (joined && load(&current.generation) == generation) {
     sys::call(SYS_futex, &current.generation, FUTEX_WAIT, generation, nullptr);
   }
@@ -274,14 +275,16 @@ NONREUSE_UNINSTRUMENTED Tally count_answers(const StopArea& area) {
   return tally;
 }
 
-// Crosses out threads that have ended instead of answering.
-NONREUSE_UNINSTRUMENTED void look_for_ended(const StopArea& area, bool for_zombies) {
+// Crosses out threads that have ended instead of answering. Zombies take a file to recognise: the leader,
+// which stays one for as long as the process lives, is looked at often, the others (in a debugger's hands)
+// seldom.
+NONREUSE_UNINSTRUMENTED void look_for_ended(const StopArea& area, unsigned round) {
   for (size_t i = 0; i < area.entry_count; ++i) {
     StopEntry& entry = area.entries[i];
     if (load(&entry.state) != kSignalled) continue;
     if (!is_thread_of(area.process, entry.tid)) {
       replace(&entry.state, uint32_t{kSignalled}, uint32_t{kGone});
-    } else if (for_zombies) {
+    } else if (round % (entry.tid == area.process ? 4 : 64) == 0) {
       const char state = TaskList::state_of(area.process, entry.tid);
       if (state == 'Z') replace(&entry.state, uint32_t{kSignalled}, uint32_t{kZombie});
     }
@@ -298,7 +301,7 @@ NONREUSE_UNINSTRUMENTED StopOutcome await_answers(const StopArea& area) {
     // An answer between the count and this store wakes nobody; the wait is short for such cases.
     store(&current.target, answered + tally.waiting);
     futex_wait(&current.answered, answered, (round < 8 ? 200 : 1000) * kMicrosecond);
-    if (load(&current.answered) == answered) look_for_ended(area, round % 4 == 0);
+    if (load(&current.answered) == answered) look_for_ended(area, round);
   }
 }
 

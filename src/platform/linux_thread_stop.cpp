@@ -22,7 +22,6 @@ constexpr size_t kListingBytes = 8192;      // about 340 threads a call
 constexpr size_t kSpareEntries = 16;
 constexpr uint32_t kStopsAfterRefusal = 63;
 constexpr uint32_t kNeverAgain = ~uint32_t{0};
-constexpr uint64_t kDrainTime = 100 * kMillisecond;
 
 // A path below /proc/<process>/task, built without snprintf.
 class TaskPath {
@@ -298,7 +297,7 @@ NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop(StopMethod method, uint64
   block_signals();
   StopResult result = StopResult::timed_out;
   // A handler or helper of an earlier stop that was late may still write into the area.
-  if (handlers_have_left(now + kDrainTime) && (area_ == nullptr || helper_has_left(*area_))) {
+  if (handlers_have_left(deadline) && (area_ == nullptr || helper_has_left(*area_))) {
     result = reserve(known + known / 4 + kSpareEntries) ? stop_listed(method, deadline) : StopResult::refused;
   }
   if (result != StopResult::stopped) unblock_signals();

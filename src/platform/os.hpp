@@ -6,6 +6,13 @@
 
 #include "base/types.hpp"
 
+#if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define NONREUSE_KNOWS_SINGLE_THREADED 1
+#else
+#define NONREUSE_KNOWS_SINGLE_THREADED 0
+#endif
+
 namespace nonreuse::os {
 
 void cpu_pause();
@@ -32,7 +39,13 @@ void write_error(const char* text, size_t size);
 // True when the process was started with more authority than its user has (AT_SECURE).
 bool runs_privileged();
 // True while the C library knows that the process has one thread; false when in doubt.
-bool single_threaded();
+inline bool single_threaded() {
+#if NONREUSE_KNOWS_SINGLE_THREADED
+  return __libc_single_threaded != 0;
+#else
+  return false;
+#endif
+}
 size_t page_size();
 // Bytes (with the guard) of the stacks that the C library maps for threads that ask for no size of their own;
 // as the limits were at the first call.

@@ -45,8 +45,12 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   if (stopped == StopResult::refused) return RevokeOutcome::blind;
   const RevokeOutcome outcome = sweep_stopped(stack_pointer);
   if (stopped == StopResult::stopped) {
-    stopper_.resume();
+    const bool stayed = stopper_.resume();
     figures_->pause_ns = os::now_ns() - begin;
+    if (!stayed) {  // they ran while they were read: what was not hit proves nothing
+      request_->shadow->forget_hits(request_->top);
+      return RevokeOutcome::retry;
+    }
   }
   return outcome;
 }

@@ -21,8 +21,8 @@ class Policy {
     uint64_t bytes = scanned / 100 * options.percent;
     const uint64_t least = options.min != 0 ? options.min : minimum_.load(std::memory_order_relaxed);
     if (bytes < least) bytes = least;
-    bytes <<= backoff_.load(std::memory_order_relaxed);
-    return options.max != 0 && bytes > options.max ? options.max : bytes;
+    if (options.max != 0 && bytes > options.max) bytes = options.max;
+    return bytes << backoff_.load(std::memory_order_relaxed);
   }
 
   // A sweep took `sweep_ns` of CPU; `elapsed_ns` of CPU passed since the one before ended (with this one).
@@ -32,7 +32,7 @@ class Policy {
     uint64_t minimum = minimum_.load(std::memory_order_relaxed);
     const uint64_t half = (live + root_bytes) / 2;
     const uint64_t cap = half > kCapMin ? half : kCapMin;
-    if (sweep_ns * 100 > elapsed_ns * kBudgetPercent) minimum += minimum / 16;
+    if (sweep_ns * 100 > elapsed_ns * kBudgetPercent) minimum += minimum / 18;  // a quarter in four sweeps
     else if (sweep_ns * 400 < elapsed_ns * kBudgetPercent) minimum -= minimum / 32;
     if (minimum > cap) minimum = cap;
     if (minimum < kStart) minimum = kStart;

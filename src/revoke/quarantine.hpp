@@ -131,23 +131,25 @@ class Quarantine {
   }
 
   // After a sweep: drops the large chunks that were painted and not hit. `leave(chunk)` is called for each
-  // of them first. Locked.
+  // of them first; where it says false the chunk stays, as held, and the caller has marked it hit. Locked.
   template <class Leave>
   void settle_large_locked(const Shadow& shadow, Leave&& leave) {
     size_t kept = 0;
+    uint64_t held_trapped = 0;
     for (size_t i = 0; i < large_count_; ++i) {
       LargeChunk large = large_[i];
       if (large.state != LargeChunk::State::waiting) {
-        if (!shadow.any_hit(large.chunk)) {
+        if (!shadow.any_hit(large.chunk) && leave(large)) {
           if (large.trapped) sub(trapped_bytes_, large.chunk.length << kGranuleShift);
-          leave(large);
           continue;
         }
         large.state = LargeChunk::State::held;
+        if (large.trapped) held_trapped += large.chunk.length << kGranuleShift;
       }
       large_[kept++] = large;
     }
     large_count_ = kept;
+    held_trapped_bytes_.store(held_trapped, std::memory_order_relaxed);
   }
 
   // What was painted has been swept: `held` bytes of it (and of earlier sweeps) are still referenced.
@@ -162,6 +164,8 @@ class Quarantine {
   uint64_t held_bytes() const { return get(held_bytes_); }
   uint64_t held_chunks() const { return get(held_chunks_); }
   uint64_t trapped_bytes() const { return get(trapped_bytes_); }
+  // Of the trapped bytes, those that are held as well.
+  uint64_t held_trapped_bytes() const { return get(held_trapped_bytes_); }
   uint64_t sealed_chunks() const { return get(sealed_chunks_); }
   uint64_t sealed_bytes() const { return get(sealed_bytes_); }
   bool anything_locked() const { return first_ != nullptr || large_count_ != 0; }
@@ -214,7 +218,7 @@ class Quarantine {
   LargeChunk* large_ = nullptr;
   size_t large_count_ = 0, large_capacity_ = 0;
   Figure waiting_bytes_{0}, painted_bytes_{0}, held_bytes_{0}, held_chunks_{0}, trapped_bytes_{0};
-  Figure sealed_bytes_{0}, sealed_chunks_{0};
+  Figure held_trapped_bytes_{0}, sealed_bytes_{0}, sealed_chunks_{0};
 };
 
 }  // namespace nonreuse

@@ -226,7 +226,7 @@ int main(int argc, char** argv) {
   const char* from_environment = getenv("NONREUSE_TEST_OPERATIONS");
   const uint64_t operations = argc > 1 ? strtoull(argv[1], nullptr, 10)
                               : from_environment != nullptr ? strtoull(from_environment, nullptr, 10)
-                                                            : 3000000;
+                                                            : 2000000;
   seed = argc > 2 ? strtoull(argv[2], nullptr, 10) : std::random_device()();
   printf("seed %lu, %lu operations\n", static_cast<unsigned long>(seed), static_cast<unsigned long>(operations));
   fflush(stdout);

@@ -2,9 +2,6 @@
 //
 // The model keeps the size and the seed of the contents of every live object, and a few freed chunks that a
 // global array goes on pointing to: no later object may overlap those. A violation traps.
-//
-// Without libFuzzer (NONREUSE_FUZZ_MAIN) the same target runs on generated inputs, so that it stays alive in
-// every build: api_fuzz [INPUTS [SEED]].
 #include <dlmalloc_nonreuse.h>
 
 #include <errno.h>
@@ -165,19 +162,3 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::fill(std::begin(dangling), std::end(dangling), Object{});
   return 0;
 }
-
-#ifdef NONREUSE_FUZZ_MAIN
-int main(int argc, char** argv) {
-  const unsigned long inputs = argc > 1 ? strtoul(argv[1], nullptr, 10) : 1000;
-  uint64_t state = argc > 2 ? strtoull(argv[2], nullptr, 10) : 88172645463325252u;
-  static uint8_t data[4096];
-  for (unsigned long i = 0; i < inputs; ++i) {
-    for (uint8_t& byte : data) {
-      state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-      byte = static_cast<uint8_t>(state >> 32);
-    }
-    LLVMFuzzerTestOneInput(data, sizeof data / (1 + i % 4));
-  }
-  return 0;
-}
-#endif

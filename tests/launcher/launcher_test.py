@@ -490,7 +490,7 @@ def help_is_the_table(_folder):
     for name in names:
         require(f"--{name}" in result.stdout, f"the help lacks --{name}:\n{result.stdout}")
     require("nonreuse run [OPTIONS] -- PROGRAM" in result.stdout, result.stdout)
-    require_end(run("--", "/bin/echo", "--help"), 0, stdout="--help\n")
+    require_end(run("/bin/sh", "-c", 'echo "$1"', "x", "--help"), 0, stdout="--help\n")
 
 
 @case
@@ -547,6 +547,18 @@ def summary_over_processes(folder):
     require(re.search(r"^nonreuse: all 4 protected processes together$", result.stderr, re.MULTILINE), result.stderr)
     blocks = result.stderr.split("together")
     require(len(blocks) == 2, result.stderr)
+
+
+@case
+def a_forks_child_counts_only_its_own(folder):
+    source = CHURN.replace("for (int i = 0; i < children; ++i) if (fork() == 0) break; "
+                           "else if (i + 1 == children) while (wait(0) > 0) { }", "(void)children;")
+    source = source.replace("return 0;\n}", "for (int i = 0; i < 3; ++i) if (fork() == 0) return 0;\n"
+                            "  while (wait(0) > 0) { }\n  return 0;\n}")
+    result = nonreuse("run", "--", compile_c(folder, "churn", source, "-fno-builtin"))
+    require_end(result, 0, stdout="", stderr=None)
+    freed = re.findall(r"([\d.]+) MiB freed in all", result.stderr)
+    require(len(freed) == 2 and float(freed[1]) < 1.5 * float(freed[0]), f"freed: {freed}\n{result.stderr}")
 
 
 @case

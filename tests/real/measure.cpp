@@ -6,9 +6,9 @@
 // RESULT becomes one line of JSON. After SECONDS the program's process group is killed. The exit status is 0
 // whatever the program's was, and 2 if it could not be started or RESULT could not be written.
 //
-// This is a program of its own, linked statically, for two reasons. A preloaded library must reach the measured
-// program alone. And the kernel counts the resident set of the process that called exec towards the new
-// program's maximum (getrusage(2), ru_maxrss), so the caller must be a small one.
+// This is a program of its own, linked statically, for two reasons. A preloaded library must reach the
+// measured program alone. And the kernel counts the resident set of the process that called exec towards the
+// new program's maximum (getrusage(2), ru_maxrss), so the caller must be a small one.
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -38,7 +38,8 @@ double seconds(const timeval& value) {
 bool wait_for_end(pid_t child, const sigset_t& awaited, double deadline) {
   for (;;) {
     siginfo_t ended{};
-    if (waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == child) {
+    if (waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+        ended.si_pid == child) {
       return true;
     }
     const double left = deadline - now();
@@ -94,7 +95,7 @@ int main(int argc, char** argv) {
                "{\"timed_out\": %s, \"exit\": %d, \"signal\": %d, \"user\": %.6f, \"system\": %.6f, "
                "\"wall\": %.6f, \"max_rss_kib\": %ld, \"minor_faults\": %ld}\n",
                ended ? "false" : "true", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-               WIFSIGNALED(status) ? WTERMSIG(status) : 0, seconds(used.ru_utime), seconds(used.ru_stime), wall,
-               used.ru_maxrss, used.ru_minflt);
+               WIFSIGNALED(status) ? WTERMSIG(status) : 0, seconds(used.ru_utime), seconds(used.ru_stime),
+               wall, used.ru_maxrss, used.ru_minflt);
   return std::fclose(result) == 0 ? 0 : 2;
 }

@@ -54,14 +54,18 @@ def build_tool(source: pathlib.Path, target: pathlib.Path, flags: list[str]) -> 
     """Compiles `source` to `target` unless that is newer. Safe beside others doing the same."""
     if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
         return target
-    compiler = next((c for c in (os.environ.get("CXX"), "/usr/bin/g++", "/usr/bin/clang++") if c and shutil.which(c)),
-                    None)
+    compiler = next(
+        (c for c in (os.environ.get("CXX"), "/usr/bin/g++", "/usr/bin/clang++") if c and shutil.which(c)),
+        None,
+    )
     if compiler is None:
         raise SystemExit("no C++ compiler: install the package g++")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}")
-    subprocess.run([compiler, "-std=c++20", "-O2", "-Wall", "-Wextra", *flags, "-o", str(partial), str(source)],
-                   check=True)
+    subprocess.run(
+        [compiler, "-std=c++20", "-O2", "-Wall", "-Wextra", *flags, "-o", str(partial), str(source)],
+        check=True,
+    )
     partial.rename(target)
     return target
 
@@ -90,15 +94,36 @@ class Running:
         else:
             ended = f"exit {result['exit']}"
         usage = Usage(*(result[key] for key in ("user", "system", "wall", "max_rss_kib", "minor_faults")))
-        return Completed(ended, self.stem.with_suffix(".out").read_bytes(), self.stem.with_suffix(".err").read_bytes(),
-                         usage)
+        return Completed(
+            ended,
+            self.stem.with_suffix(".out").read_bytes(),
+            self.stem.with_suffix(".err").read_bytes(),
+            usage,
+        )
 
 
-def start(tool: pathlib.Path, argv: list[str], *, stem: pathlib.Path, cwd: pathlib.Path, env: dict[str, str],
-          stdin: pathlib.Path | None, timeout: float) -> Running:
+def start(
+    tool: pathlib.Path,
+    argv: list[str],
+    *,
+    stem: pathlib.Path,
+    cwd: pathlib.Path,
+    env: dict[str, str],
+    stdin: pathlib.Path | None,
+    timeout: float,
+) -> Running:
     """Starts argv. Its output goes to files named stem.out and stem.err, its cost to stem.json."""
-    with (open(stdin or os.devnull, "rb") as source, open(stem.with_suffix(".out"), "wb") as out,
-          open(stem.with_suffix(".err"), "wb") as err):
-        process = subprocess.Popen([str(tool), str(stem.with_suffix(".json")), str(timeout), "--", *argv],
-                                   stdin=source, stdout=out, stderr=err, cwd=cwd, env=env)
+    with (
+        open(stdin or os.devnull, "rb") as source,
+        open(stem.with_suffix(".out"), "wb") as out,
+        open(stem.with_suffix(".err"), "wb") as err,
+    ):
+        process = subprocess.Popen(
+            [str(tool), str(stem.with_suffix(".json")), str(timeout), "--", *argv],
+            stdin=source,
+            stdout=out,
+            stderr=err,
+            cwd=cwd,
+            env=env,
+        )
     return Running(process, stem)

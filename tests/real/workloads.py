@@ -36,11 +36,11 @@ class Failed(Exception):
 class Run:
     """One run of a workload: where it works, and what it has printed and cost so far."""
 
-    tool: pathlib.Path            # the compiled measure program
-    folder: pathlib.Path          # an empty folder, the programs' working directory
-    inputs: pathlib.Path          # what prepare() made; only read
+    tool: pathlib.Path  # the compiled measure program
+    folder: pathlib.Path  # an empty folder, the programs' working directory
+    inputs: pathlib.Path  # what prepare() made; only read
     scale: str
-    preload: dict[str, str]       # LD_PRELOAD and the like, for the measured programs alone
+    preload: dict[str, str]  # LD_PRELOAD and the like, for the measured programs alone
     timeout: float = 600.0
     outputs: dict[str, bytes] = field(default_factory=dict)
     usage: measure.Usage = field(default_factory=measure.Usage)
@@ -48,40 +48,77 @@ class Run:
 
     def environment(self, measured: bool) -> dict[str, str]:
         """A small fixed environment, with the preload if the program is a measured one."""
-        env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "TMPDIR": str(self.folder), "LC_ALL": "C.UTF-8",
-               "TZ": "UTC", "PYTHONHASHSEED": "0", "PERL_HASH_SEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
-               "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", **self.extra}
+        env = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "PYTHONHASHSEED": "0",
+            "PERL_HASH_SEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            **self.extra,
+        }
         return {**env, **self.preload} if measured else env
 
     def start(self, argv: list[str], name: str, stdin: pathlib.Path | None = None) -> measure.Running:
         """Starts a measured program that runs beside what follows; see finish()."""
         logs = self.folder / ".logs"
         logs.mkdir(exist_ok=True)
-        return measure.start(self.tool, argv, stem=logs / name, cwd=self.folder, env=self.environment(True),
-                             stdin=stdin, timeout=self.timeout)
+        return measure.start(
+            self.tool,
+            argv,
+            stem=logs / name,
+            cwd=self.folder,
+            env=self.environment(True),
+            stdin=stdin,
+            timeout=self.timeout,
+        )
 
     def finish(self, running: measure.Running, name: str, stdout: bool = True, stderr: bool = True) -> None:
         """Waits for a started program and records how it ended and, where told, what it printed."""
         done = running.wait()
         self.usage.add(done.usage)
         self.outputs[f"{name}: end"] = done.ended.encode()
+        messages = re.findall(
+            rb"^nonreuse: .*$", done.stdout + done.stderr, re.M
+        )  # by default the library is silent
+        if messages and not stderr:
+            self.outputs[f"{name}: messages"] = b"\n".join(messages)
         if stdout:
             self.outputs[f"{name}: stdout"] = done.stdout
         if stderr or done.ended != "exit 0":
             self.outputs[f"{name}: stderr"] = done.stderr
 
-    def program(self, argv: list[str], name: str, stdin: pathlib.Path | None = None, stdout: bool = True,
-                stderr: bool = True) -> None:
+    def program(
+        self,
+        argv: list[str],
+        name: str,
+        stdin: pathlib.Path | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> None:
         """Runs a measured program to its end."""
         self.finish(self.start(argv, name, stdin), name, stdout, stderr)
 
     def helper(self, argv: list[str], stdin: pathlib.Path | None = None) -> bytes:
         """Runs a program that is no part of what is measured, without the preload. Returns its output."""
         with open(stdin or os.devnull, "rb") as source:
-            done = subprocess.run(argv, stdin=source, capture_output=True, cwd=self.folder,
-                                  env=self.environment(False), timeout=self.timeout, check=False)
+            done = subprocess.run(
+                argv,
+                stdin=source,
+                capture_output=True,
+                cwd=self.folder,
+                env=self.environment(False),
+                timeout=self.timeout,
+                check=False,
+            )
         if done.returncode:
-            raise Failed(f"{argv[0]} ended with {done.returncode}: {(done.stderr or done.stdout)[-300:].decode()}")
+            raise Failed(
+                f"{argv[0]} ended with {done.returncode}: {(done.stderr or done.stdout)[-300:].decode()}"
+            )
         return done.stdout
 
     def keep(self, *patterns: str) -> None:
@@ -98,12 +135,12 @@ class Workload:
     """A real program and its work."""
 
     name: str
-    needs: dict[str, str]                     # file that must be there → Debian package that has it
+    needs: dict[str, str]  # file that must be there → Debian package that has it
     run: Callable[[Run], None]
     prepare: Callable[[pathlib.Path, str], None] = lambda inputs, scale: None
-    scales: tuple[str, ...] = SCALES          # where it takes part
-    reference_preload: str | None = None      # preloaded in place of the library in the run to compare with
-    why_not: str = "not part of this scale"   # said where it does not take part
+    scales: tuple[str, ...] = SCALES  # where it takes part
+    reference_preload: str | None = None  # preloaded in place of the library in the run to compare with
+    why_not: str = "not part of this scale"  # said where it does not take part
 
     def missing(self) -> str | None:
         """The package that is missing, or None."""
@@ -117,6 +154,7 @@ def sized(scale: str, quick: int, normal: int, full: int, bench: int) -> int:
 
 # ---- interpreters ---------------------------------------------------------------------------------
 
+
 def run_python_malloc(run: Run) -> None:
     run.extra = {"PYTHONMALLOC": "malloc"}
     run.program([PYTHON, str(INPUTS / "churn.py"), str(sized(run.scale, 3, 12, 60, 24))], "python3")
@@ -127,7 +165,9 @@ def run_perl(run: Run) -> None:
 
 
 def run_lua(run: Run) -> None:
-    run.program(["/usr/bin/lua5.4", str(INPUTS / "churn.lua"), str(sized(run.scale, 15, 40, 200, 60))], "lua5.4")
+    run.program(
+        ["/usr/bin/lua5.4", str(INPUTS / "churn.lua"), str(sized(run.scale, 15, 40, 200, 60))], "lua5.4"
+    )
 
 
 def run_node(run: Run) -> None:
@@ -139,7 +179,9 @@ def python_test(test: str) -> Callable[[Run], None]:
 
     def work(run: Run) -> None:
         report = run.folder / "report.xml"
-        run.program([PYTHON, "-m", "test", "--junit-xml", str(report), test], test, stdout=False, stderr=False)
+        run.program(
+            [PYTHON, "-m", "test", "--junit-xml", str(report), test], test, stdout=False, stderr=False
+        )
         cases = []
         if report.exists():
             for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
@@ -158,6 +200,7 @@ def python_test(test: str) -> Callable[[Run], None]:
 
 # ---- compilers, a solver, a renderer ---------------------------------------------------------------
 
+
 def prepare_cplusplus(inputs: pathlib.Path, scale: str) -> None:
     heavy = scale == "full"
     (inputs / "ranges.cpp").write_bytes(cplusplus.make(sized(scale, 1, 1, 3, 2), True, heavy))
@@ -166,14 +209,18 @@ def prepare_cplusplus(inputs: pathlib.Path, scale: str) -> None:
 
 def run_gcc(run: Run) -> None:
     level = {"quick": "-O0", "bench": "-O2"}.get(run.scale, "-O2")
-    run.program(["/usr/bin/g++", "-std=c++20", level, "-c", str(run.inputs / "ranges.cpp"), "-o", "out.o"], "g++")
+    run.program(
+        ["/usr/bin/g++", "-std=c++20", level, "-c", str(run.inputs / "ranges.cpp"), "-o", "out.o"], "g++"
+    )
     run.keep("out.o")
 
 
 def run_clang(run: Run) -> None:
     level = {"quick": "-O0", "bench": "-O2"}.get(run.scale, "-O2")
-    run.program(["/usr/bin/clang++", "-std=c++20", level, "-c", str(run.inputs / "plain.cpp"), "-o", "out.o"],
-                "clang++")
+    run.program(
+        ["/usr/bin/clang++", "-std=c++20", level, "-c", str(run.inputs / "plain.cpp"), "-o", "out.o"],
+        "clang++",
+    )
     run.keep("out.o")
 
 
@@ -193,12 +240,25 @@ def prepare_pages(inputs: pathlib.Path, scale: str) -> None:
 
 def run_ghostscript(run: Run) -> None:
     for source, dpi in (("pages.ps", "100"), ("pages.pdf", "100")):
-        run.program(["/usr/bin/gs", "-q", "-dSAFER", "-dBATCH", "-dNOPAUSE", "-sDEVICE=png16m", f"-r{dpi}",
-                     f"-sOutputFile={source}-%d.png", str(run.inputs / source)], f"gs {source}")
+        run.program(
+            [
+                "/usr/bin/gs",
+                "-q",
+                "-dSAFER",
+                "-dBATCH",
+                "-dNOPAUSE",
+                "-sDEVICE=png16m",
+                f"-r{dpi}",
+                f"-sOutputFile={source}-%d.png",
+                str(run.inputs / source),
+            ],
+            f"gs {source}",
+        )
     run.keep("*.png")
 
 
 # ---- databases ------------------------------------------------------------------------------------
+
 
 def prepare_sqlite(inputs: pathlib.Path, scale: str) -> None:
     (inputs / "work.sql").write_bytes(sql.make(sized(scale, 8000, 20000, 150000, 50000)))
@@ -215,14 +275,34 @@ def prepare_redis(inputs: pathlib.Path, scale: str) -> None:
 
 
 def run_redis(run: Run) -> None:
-    socket = run.folder / "socket"
-    log = run.folder / "redis.log"
-    server = run.start(["/usr/bin/redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly",
-                        "no", "--enable-debug-command", "yes", "--daemonize", "no", "--logfile", str(log), "--dir",
-                        str(run.folder)], "redis-server")
-    client = ["/usr/bin/redis-cli", "-s", str(socket)]
+    log = (
+        run.folder / "redis.log"
+    )  # all names are relative: a socket's path may have 107 bytes at most (unix(7))
+    server = run.start(
+        [
+            "/usr/bin/redis-server",
+            "--port",
+            "0",
+            "--unixsocket",
+            "socket",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--enable-debug-command",
+            "yes",
+            "--daemonize",
+            "no",
+            "--logfile",
+            log.name,
+            "--dir",
+            ".",
+        ],
+        "redis-server",
+    )
+    client = ["/usr/bin/redis-cli", "-s", "socket"]
     try:
-        work_on_redis(run, server, client, socket)
+        work_on_redis(run, server, client)
     except (Failed, subprocess.TimeoutExpired) as problem:
         server.process.terminate()  # the measure program ends the server's process group
         run.finish(server, "redis-server")
@@ -231,10 +311,10 @@ def run_redis(run: Run) -> None:
     run.finish(server, "redis-server")
 
 
-def work_on_redis(run: Run, server: measure.Running, client: list[str], socket: pathlib.Path) -> None:
+def work_on_redis(run: Run, server: measure.Running, client: list[str]) -> None:
     """What is done with the server: loads, benchmark loads, saves, and a look at what it holds then."""
     limit = time.monotonic() + 30
-    while not socket.exists():
+    while not (run.folder / "socket").exists():
         if server.process.poll() is not None or time.monotonic() > limit:
             raise Failed("redis-server did not start")
         time.sleep(0.02)
@@ -242,11 +322,19 @@ def work_on_redis(run: Run, server: measure.Running, client: list[str], socket: 
     run.outputs["digest of the load"] = run.helper([*client, "DEBUG", "DIGEST"])
     count = str(sized(run.scale, 20000, 60000, 400000, 120000))
     # Every key of the random range is met for certain, and every value written to it is the same.
-    for tests in (["-r", "500", "-t", "set,get,incr,hset,sadd"], ["-t", "lpush,rpush,lpop,rpop,lrange_100,mset"],
-                  ["-P", "16", "-d", "300", "-r", "500", "-t", "set,get"]):
-        run.helper(["/usr/bin/redis-benchmark", "-s", str(socket), "-n", count, "-c", "20", "-q", *tests])
-    for name, command in (("digest", ["DEBUG", "DIGEST"]), ("DBSIZE", ["DBSIZE"]), ("INFO", ["INFO", "keyspace"]),
-                          ("list", ["LRANGE", "l:1", "0", "-1"]), ("lua", ["EVAL", "return redis.call('GET','lua:50')", "0"])):
+    for tests in (
+        ["-r", "500", "-t", "set,get,hset,sadd"],
+        ["-t", "incr,lpush,rpush,lpop,rpop,lrange_100,mset"],
+        ["-P", "16", "-d", "300", "-r", "500", "-t", "set,get"],
+    ):
+        run.helper(["/usr/bin/redis-benchmark", "-s", "socket", "-n", count, "-c", "20", "-q", *tests])
+    for name, command in (
+        ("digest", ["DEBUG", "DIGEST"]),
+        ("DBSIZE", ["DBSIZE"]),
+        ("INFO", ["INFO", "keyspace"]),
+        ("list", ["LRANGE", "l:1", "0", "-1"]),
+        ("lua", ["EVAL", "return redis.call('GET','lua:50')", "0"]),
+    ):
         run.outputs[name] = run.helper([*client, *command])
     run.outputs["keys"] = b"\n".join(sorted(run.helper([*client, "KEYS", "*"]).splitlines()))
     if run.scale != "bench":
@@ -259,11 +347,18 @@ def work_on_redis(run: Run, server: measure.Running, client: list[str], socket: 
         state = run.helper([*client, "INFO", "persistence"])
         run.outputs["saved by the child"] = b"\n".join(re.findall(rb"rdb_last_bgsave_status:\w+", state))
         run.outputs["digest after loading"] = run.helper([*client, "DEBUG", "DIGEST"])
-    subprocess.run([*client, "SHUTDOWN", "NOSAVE"], env=run.environment(False), capture_output=True, timeout=60,
-                   check=False)
+    subprocess.run(
+        [*client, "SHUTDOWN", "NOSAVE"],
+        cwd=run.folder,
+        env=run.environment(False),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
 
 
 # ---- git ------------------------------------------------------------------------------------------
+
 
 def prepare_git(inputs: pathlib.Path, scale: str) -> None:
     (inputs / "history").write_bytes(repository.make(sized(scale, 150, 300, 1500, 500)))
@@ -276,24 +371,39 @@ def run_git(run: Run) -> None:
     run.program([*git, "reset", "-q", "--hard"], "reset")
     run.program([*git, "log", "-p", "--stat", "--all", "-M"], "log")
     run.program([*git, "log", "--graph", "--oneline", "--all", "-S", "abc"], "log -S")
-    biggest = max((run.folder / "repository").glob("*/*.txt"), key=lambda path: (path.stat().st_size, path.name))
+    biggest = max(
+        (run.folder / "repository").glob("*/*.txt"), key=lambda path: (path.stat().st_size, path.name)
+    )
     run.program([*git, "blame", "-C", str(biggest.relative_to(run.folder / "repository"))], "blame")
     run.program([*git, "repack", "-adfq", "--depth=50", "--window=20"], "repack")
     run.program([*git, "gc", "-q", "--prune=now"], "gc")
     run.program([*git, "fsck", "--full", "--strict", "--no-progress"], "fsck")
-    run.outputs["objects"] = b"\n".join(sorted(run.helper([*git, "rev-list", "--objects", "--all"]).splitlines()))
+    run.outputs["objects"] = b"\n".join(
+        sorted(run.helper([*git, "rev-list", "--objects", "--all"]).splitlines())
+    )
     run.outputs["status"] = run.helper([*git, "status", "--porcelain"])
 
 
 # ---- the table ------------------------------------------------------------------------------------
 
+
 def _python_tests() -> list[Workload]:
     needs = {PYTHON: "python3", PYTHON_TESTS: "libpython3.11-testsuite"}
     short = ["test_json", "test_dict", "test_list", "test_gc"]
     long = ["test_threading", "test_subprocess"]
-    return ([Workload(f"python3-{test}", needs, python_test(test), scales=("quick", "normal", "full")) for test in short]
-            + [Workload(f"python3-{test}", needs, python_test(test), scales=("normal", "full"),
-                        why_not="takes half a minute, run it without --quick") for test in long])
+    return [
+        Workload(f"python3-{test}", needs, python_test(test), scales=("quick", "normal", "full"))
+        for test in short
+    ] + [
+        Workload(
+            f"python3-{test}",
+            needs,
+            python_test(test),
+            scales=("normal", "full"),
+            why_not="takes half a minute, run it without --quick",
+        )
+        for test in long
+    ]
 
 
 WORKLOADS = [
@@ -307,8 +417,13 @@ WORKLOADS = [
     Workload("ghostscript", {"/usr/bin/gs": "ghostscript"}, run_ghostscript, prepare_pages),
     Workload("sqlite3", {"/usr/bin/sqlite3": "sqlite3"}, run_sqlite, prepare_sqlite),
     # Debian's redis-server is linked with jemalloc; glibc's own malloc comes back by preloading the C library.
-    Workload("redis", {"/usr/bin/redis-server": "redis-server", "/usr/bin/redis-benchmark": "redis-tools"}, run_redis,
-             prepare_redis, reference_preload=LIBC),
+    Workload(
+        "redis",
+        {"/usr/bin/redis-server": "redis-server", "/usr/bin/redis-benchmark": "redis-tools"},
+        run_redis,
+        prepare_redis,
+        reference_preload=LIBC,
+    ),
     Workload("git", {"/usr/bin/git": "git"}, run_git, prepare_git, scales=("quick", "normal", "full")),
     *_python_tests(),
 ]

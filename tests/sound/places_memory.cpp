@@ -102,10 +102,14 @@ void prepare_dangling() {
   for (Word*& p : dangling) p = static_cast<Word*>(malloc(kWordsOfDangling * sizeof(Word)));
   for (Word* p : dangling) free(const_cast<uintptr_t*>(p));
 }
-void plant_dangling(const Secret* secrets, size_t count) {
+__attribute__((noinline)) void write_through_dangling(const Secret* secrets, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     reveal_into(&dangling[i / kWordsOfDangling][i % kWordsOfDangling], secrets + i, 1);
   }
+}
+void plant_dangling(const Secret* secrets, size_t count) {
+  write_through_dangling(secrets, count);
+  scrub();  // of the dangling pointers, too
 }
 void clear_dangling() {
   for (Word*& p : dangling) p = nullptr;

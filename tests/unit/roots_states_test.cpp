@@ -9,7 +9,13 @@
 namespace nonreuse {
 namespace {
 
-class RootsInOddStates : public Roots {};
+class RootsInOddStates : public Roots {
+ protected:
+  void SetUp() override {
+    if (kShadowMemory)
+      GTEST_SKIP() << "without PAGEMAP_SCAN a walk through a sanitizer's shadow memory takes minutes";
+  }
+};
 INSTANTIATE_TEST_SUITE_P(Level, RootsInOddStates, kEveryLevel, level_test_name);
 
 TEST_P(RootsInOddStates, TruncatedFilesDoNotCrash) {
@@ -264,6 +270,8 @@ TEST(RootsAlone, DISABLED_AnswersWithoutAsking) {
 }
 
 TEST(RootsAlone, SourcesThatLieAreNotUsed) {
+  if (kShadowMemory)
+    GTEST_SKIP() << "without PAGEMAP_SCAN a walk through a sanitizer's shadow memory takes minutes";
   EXPECT_EQ(run_alone("RootsAlone.DISABLED_AnswersWithoutAsking"), 0);
 }
 

@@ -15,8 +15,12 @@ class Node:
     """A tree node with a cycle to its parent, so that the collector has work."""
 
     def __init__(self, key, parent=None):
-        self.key, self.parent, self.children, self.note = key, parent, [], {"depth": parent.note["depth"] + 1
-                                                                            if parent else 0}
+        self.key, self.parent, self.children, self.note = (
+            key,
+            parent,
+            [],
+            {"depth": parent.note["depth"] + 1 if parent else 0},
+        )
 
 
 def tree(source, depth, parent=None):
@@ -41,8 +45,10 @@ def one_round(seed):
     index = collections.defaultdict(list)
     for place, word in enumerate(text):
         index[word[:2]].append((place, word))
-    document = {key: [{"place": place, "word": word, "weight": place / 7} for place, word in value]
-                for key, value in sorted(index.items())}
+    document = {
+        key: [{"place": place, "word": word, "weight": place / 7} for place, word in value]
+        for key, value in sorted(index.items())
+    }
     encoded = json.dumps(document)
     again = json.loads(encoded)
     pickled = pickle.loads(pickle.dumps(again, protocol=4))
@@ -56,8 +62,14 @@ def one_round(seed):
     for number in numbers:
         queue.append(bytearray(str(number), "ascii"))
     check = hashlib.sha256()
-    for part in (encoded, repr(pickled == document), page, hex(product), b"|".join(queue).decode(),
-                 str(total(tree(source, 6)))):
+    for part in (
+        encoded,
+        repr(pickled == document),
+        page,
+        hex(product),
+        b"|".join(queue).decode(),
+        str(total(tree(source, 6))),
+    ):
         check.update(part.encode())
     check.update(zlib.compress(page.encode(), 6))
     return check.hexdigest()

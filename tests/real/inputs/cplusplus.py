@@ -68,7 +68,9 @@ def make(units: int, ranges: bool, patterns: bool) -> bytes:
         body = UNIT.replace("SPLIT", SPLIT_BY_PATTERN if patterns else SPLIT_BY_HAND).replace("@", str(unit))
         out.append(number + body)
         if ranges:
-            out.append(f"long view{unit}(const std::vector<int>& v) {{ long sum = 0; for (int i : v | std::views::filter([](int i)"
-                       f" {{ return i % {unit + 1} == 0; }}) | std::views::transform([](int i) {{ return i * {unit}; }})"
-                       f" | std::views::take(100)) sum += i; return sum; }}\n")
+            out.append(
+                f"long view{unit}(const std::vector<int>& v) {{ long sum = 0; for (int i : v | std::views::filter([](int i)"
+                f" {{ return i % {unit + 1} == 0; }}) | std::views::transform([](int i) {{ return i * {unit}; }})"
+                f" | std::views::take(100)) sum += i; return sum; }}\n"
+            )
     return "".join(out).encode()

@@ -13,10 +13,16 @@ def make(commits: int) -> bytes:
     def commit(branch: str, changed: dict[str, list[str] | None], other: int = 0) -> None:
         nonlocal number
         number += 1
-        message = f"change {number}: {draw.word()} {draw.word()}\n\n" + " ".join(draw.word() for _ in range(20)) + "\n"
+        message = (
+            f"change {number}: {draw.word()} {draw.word()}\n\n"
+            + " ".join(draw.word() for _ in range(20))
+            + "\n"
+        )
         out.extend(b"commit refs/heads/%s\nmark :%d\n" % (branch.encode(), number))
-        out.extend(b"author A Writer <writer@example.org> %d +0000\ncommitter A Writer <writer@example.org> %d +0000\n"
-                   % (1600000000 + number * 60, 1600000000 + number * 60))
+        out.extend(
+            b"author A Writer <writer@example.org> %d +0000\ncommitter A Writer <writer@example.org> %d +0000\n"
+            % (1600000000 + number * 60, 1600000000 + number * 60)
+        )
         out.extend(b"data %d\n%s\n" % (len(message), message.encode()))
         parent = marks[branch] or marks["main"]
         if parent:

@@ -22,7 +22,9 @@ def queens(size: int) -> str:
     out.append("(assert (distinct " + " ".join(f"q{row}" for row in range(size)) + "))")
     for sign in "+-":
         out.append("(assert (distinct " + " ".join(f"({sign} q{row} {row})" for row in range(size)) + "))")
-    return "\n".join(out + ["(check-sat)", f"(get-value ({' '.join(f'q{row}' for row in range(size))}))", "(pop)"])
+    return "\n".join(
+        out + ["(check-sat)", f"(get-value ({' '.join(f'q{row}' for row in range(size))}))", "(pop)"]
+    )
 
 
 def factors(bits: int, product: int) -> str:
@@ -41,11 +43,15 @@ def schedule(draw: Draw, jobs: int) -> str:
     out = ["(push)"]
     tasks = [(draw(3), 1 + draw(7)) for _ in range(jobs)]
     for job, (_, length) in enumerate(tasks):
-        out.append(f"(declare-const t{job} Real)(assert (>= t{job} 0))(assert (<= (+ t{job} {length}) {jobs * 5 // 2}))")
+        out.append(
+            f"(declare-const t{job} Real)(assert (>= t{job} 0))(assert (<= (+ t{job} {length}) {jobs * 5 // 2}))"
+        )
     for one, (machine, length) in enumerate(tasks):
         for two in range(one):
             if tasks[two][0] == machine:
-                out.append(f"(assert (or (<= (+ t{one} {length}) t{two}) (<= (+ t{two} {tasks[two][1]}) t{one})))")
+                out.append(
+                    f"(assert (or (<= (+ t{one} {length}) t{two}) (<= (+ t{two} {tasks[two][1]}) t{one})))"
+                )
     return "\n".join(out + ["(check-sat)", "(pop)"])
 
 
@@ -70,7 +76,11 @@ STRUCTURES = """(push)
 def make(holes: int, board: int, repeats: int) -> bytes:
     """A script of `repeats` rounds of all problems."""
     draw = Draw(17)
-    out = ["(set-option :produce-models true)", "(set-option :smt.random_seed 1)", "(set-option :sat.random_seed 1)"]
+    out = [
+        "(set-option :produce-models true)",
+        "(set-option :smt.random_seed 1)",
+        "(set-option :sat.random_seed 1)",
+    ]
     primes = [40961, 59999, 61001, 50021, 32771, 64513]
     for repeat in range(repeats):
         out.append(pigeons(holes))

@@ -44,13 +44,19 @@ def make(sales: int) -> bytes:
     customers, items = sales // 20 + 10, sales // 50 + 10
     cities = [draw.word(5, 12) for _ in range(30)]
     for key in range(customers):
-        lines.append(f"INSERT INTO customer VALUES({key},'{draw.word()} {draw.word()}','{cities[draw(30)]}');")
+        lines.append(
+            f"INSERT INTO customer VALUES({key},'{draw.word()} {draw.word()}','{cities[draw(30)]}');"
+        )
     for key in range(items):
-        lines.append(f"INSERT INTO item VALUES({key},'{draw.word()}',{draw(5000)},x'{draw(1 << 62):016x}{draw(1 << 62):016x}');")
+        lines.append(
+            f"INSERT INTO item VALUES({key},'{draw.word()}',{draw(5000)},x'{draw(1 << 62):016x}{draw(1 << 62):016x}');"
+        )
     notes = [draw.word(4, 30) for _ in range(sales // 4 + 5)]
     for key in range(sales):
-        lines.append(f"INSERT INTO sale VALUES({key},{draw(customers)},{draw(items)},{draw(100)},"
-                     f"'{notes[draw(len(notes))]}');")
+        lines.append(
+            f"INSERT INTO sale VALUES({key},{draw(customers)},{draw(items)},{draw(100)},"
+            f"'{notes[draw(len(notes))]}');"
+        )
         if key % 2000 == 1999:
             lines.append("COMMIT; BEGIN;")
     lines.append("COMMIT;")

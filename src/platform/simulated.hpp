@@ -1,0 +1,224 @@
+// MemoryPlatform for tests: a claim of chosen size over one mapping, with a book of the state of every page.
+//
+// It checks what its callers owe (whole pages inside the claim, nothing committed twice, nothing uncommitted
+// touched, nothing trapped twice), and it can be told to refuse: the n-th call of a kind, every call of a kind,
+// commits beyond an amount, commits that overlap foreign ranges. With protect(true) pages that may not be
+// touched really are inaccessible, so that a heap that touches them stops at once.
+// Thread-safety: every call; the reading functions and the dictation while no other call runs.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "platform/concept.hpp"
+
+namespace nonreuse {
+
+class SimulatedMemory {
+ public:
+  enum class Page : uint8_t { unclaimed, uncommitted, committed, discarded, trapped };
+  enum class Call : uint8_t { commit, uncommit, discard, trap, untrap, count };
+
+  static constexpr size_t kPageSize = 4096;
+  static constexpr uint64_t kAlways = 0;
+  static constexpr uint64_t kNever = ~uint64_t{0};
+
+  explicit SimulatedMemory(size_t claim_bytes) : bytes_(claim_bytes / kPageSize * kPageSize) {}
+  ~SimulatedMemory() {
+    if (base_ != 0) munmap(reinterpret_cast<void*>(base_), bytes_);
+  }
+  SimulatedMemory(const SimulatedMemory&) = delete;
+  SimulatedMemory& operator=(const SimulatedMemory&) = delete;
+
+  // ---- what a test dictates -------------------------------------------------------------------------
+  // The `nth` call of this kind from now on (1: the next) is refused once; kAlways: all are; kNever: none.
+  void refuse(Call call, uint64_t nth) {
+    const std::lock_guard guard(mutex_);
+    refuse_at_[index(call)] = nth == kAlways || nth == kNever ? nth : calls_[index(call)] + nth;
+  }
+  // Commits that would bring the committed bytes above `most` meet no_memory.
+  void limit_commits(size_t most) { limit_ = most; }
+  // Commits that overlap [offset, offset + bytes) of the claim meet `occupied`.
+  void occupy(size_t offset, size_t bytes) { occupied_.emplace_back(offset, offset + bytes); }
+  void vacate_occupied() { occupied_.clear(); }
+  void refuse_claim(bool refuse) { refuse_claim_ = refuse; }
+  void protect(bool on) { protect_ = on; }
+
+  // ---- what a test reads ----------------------------------------------------------------------------
+  uint64_t calls(Call call) const { return calls_[index(call)]; }
+  Page page(uintptr_t address) const {
+    if (address - base_ >= bytes_) return Page::unclaimed;
+    return pages_[(address - base_) / kPageSize];
+  }
+  size_t count(Page state, uintptr_t begin, uintptr_t end) const {
+    size_t found = 0;
+    for (uintptr_t at = begin; at < end; at += kPageSize) found += page(at) == state;
+    return found;
+  }
+  size_t committed_bytes() const { return committed_; }
+  uintptr_t base() const { return base_; }
+  // What callers did that the concept forbids, one sentence each; empty when all is well.
+  const std::vector<std::string>& breaches() const { return breaches_; }
+
+  // ---- MemoryPlatform -------------------------------------------------------------------------------
+  size_t page_size() const { return kPageSize; }
+
+  AddressClaim claim(size_t wanted) {
+    const std::lock_guard guard(mutex_);
+    if (base_ != 0) breach("claimed twice", 0, wanted);
+    if (refuse_claim_ || base_ != 0) return {};
+    if (wanted < bytes_) bytes_ = wanted / kPageSize * kPageSize;
+    void* memory = mmap(nullptr, bytes_, protect_ ? PROT_NONE : PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return {};
+    base_ = reinterpret_cast<uintptr_t>(memory);
+    pages_.assign(bytes_ / kPageSize, Page::uncommitted);
+    return {base_, bytes_};
+  }
+
+  CommitResult commit(uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::commit, "commit", address, bytes)) return CommitResult::no_memory;
+    expect("commit", address, bytes, {Page::uncommitted});
+    for (const auto& [from, to] : occupied_) {
+      if (address - base_ < to && address - base_ + bytes > from) return CommitResult::occupied;
+    }
+    if (committed_ + bytes > limit_) return CommitResult::no_memory;
+    committed_ += bytes;
+    access(address, bytes, true);
+    mark(address, bytes, Page::committed);
+    return CommitResult::done;
+  }
+
+  bool uncommit(uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::uncommit, "uncommit", address, bytes)) return false;
+    expect("uncommit", address, bytes, {Page::committed, Page::discarded});
+    committed_ -= bytes;
+    drop(address, bytes);
+    access(address, bytes, false);
+    mark(address, bytes, Page::uncommitted);
+    return true;
+  }
+
+  bool discard(uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::discard, "discard", address, bytes)) return false;
+    expect("discard", address, bytes, {Page::committed, Page::discarded, Page::trapped});
+    drop(address, bytes);
+    for (uintptr_t at = address; at < address + bytes; at += kPageSize) {
+      if (page(at) == Page::committed) mark(at, kPageSize, Page::discarded);
+    }
+    return true;
+  }
+
+  bool trap(uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::trap, "trap", address, bytes)) return false;
+    expect("trap", address, bytes, {Page::committed, Page::discarded});
+    drop(address, bytes);
+    access(address, bytes, false);
+    mark(address, bytes, Page::trapped);
+    return true;
+  }
+
+  bool untrap(uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::untrap, "untrap", address, bytes)) return false;
+    expect("untrap", address, bytes, {Page::trapped});
+    access(address, bytes, true);
+    mark(address, bytes, Page::discarded);
+    return true;
+  }
+
+  void zero(uintptr_t address, size_t bytes) {
+    touch("zero", address, bytes);
+    memset(reinterpret_cast<void*>(address), 0, bytes);
+  }
+
+  bool make_zero(uintptr_t address, size_t bytes) {
+    touch("make_zero", address, bytes);
+    if (address % 16 != 0 || bytes % 16 != 0) breach_locked("make_zero of no 16-byte multiple", address, bytes);
+    bool dirty = false;
+    auto* at = reinterpret_cast<unsigned char*>(address);
+    for (size_t i = 0; i < bytes; ++i) {
+      dirty |= at[i] != 0;
+      at[i] = 0;
+    }
+    return dirty;
+  }
+
+ private:
+  static constexpr size_t index(Call call) { return static_cast<size_t>(call); }
+
+  // Counts the call and checks its range; false where it is to be refused.
+  bool begin(Call call, const char* name, uintptr_t address, size_t bytes) {
+    const uint64_t number = ++calls_[index(call)];
+    if (address % kPageSize != 0 || bytes % kPageSize != 0 || bytes == 0) {
+      breach((std::string(name) + " of no whole pages").c_str(), address, bytes);
+    }
+    if (address - base_ >= bytes_ || bytes > bytes_ - (address - base_)) {
+      breach((std::string(name) + " outside the claim").c_str(), address, bytes);
+      return false;
+    }
+    return refuse_at_[index(call)] != kAlways && refuse_at_[index(call)] != number;
+  }
+
+  void expect(const char* name, uintptr_t address, size_t bytes, std::initializer_list<Page> allowed) {
+    for (uintptr_t at = address; at < address + bytes; at += kPageSize) {
+      bool good = false;
+      for (const Page state : allowed) good |= page(at) == state;
+      if (good) continue;
+      breach((std::string(name) + " of a page in state " + std::to_string(static_cast<int>(page(at)))).c_str(), at,
+             kPageSize);
+      return;
+    }
+  }
+
+  void touch(const char* name, uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    const uintptr_t first = address / kPageSize * kPageSize;
+    const uintptr_t end = (address + bytes + kPageSize - 1) / kPageSize * kPageSize;
+    expect(name, first, end - first, {Page::committed, Page::discarded});
+    for (uintptr_t at = first; at < end; at += kPageSize) {
+      if (page(at) == Page::discarded) mark(at, kPageSize, Page::committed);
+    }
+  }
+
+  void breach(const char* what, uintptr_t address, size_t bytes) {
+    breaches_.push_back(std::string(what) + ": " + std::to_string(bytes) + " bytes at offset " +
+                        std::to_string(address - base_));
+  }
+  void breach_locked(const char* what, uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    breach(what, address, bytes);
+  }
+
+  void mark(uintptr_t address, size_t bytes, Page state) {
+    for (size_t i = 0; i < bytes / kPageSize; ++i) pages_[(address - base_) / kPageSize + i] = state;
+  }
+  void drop(uintptr_t address, size_t bytes) { madvise(reinterpret_cast<void*>(address), bytes, MADV_DONTNEED); }
+  void access(uintptr_t address, size_t bytes, bool allowed) {
+    if (protect_) mprotect(reinterpret_cast<void*>(address), bytes, allowed ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+
+  mutable std::mutex mutex_;
+  uintptr_t base_ = 0;
+  size_t bytes_;
+  size_t committed_ = 0, limit_ = ~size_t{0};
+  bool refuse_claim_ = false, protect_ = true;
+  std::vector<Page> pages_;
+  std::vector<std::pair<size_t, size_t>> occupied_;
+  std::vector<std::string> breaches_;
+  uint64_t calls_[static_cast<size_t>(Call::count)] = {};
+  uint64_t refuse_at_[static_cast<size_t>(Call::count)] = {kNever, kNever, kNever, kNever, kNever};
+};
+
+static_assert(MemoryPlatform<SimulatedMemory>);
+
+}  // namespace nonreuse

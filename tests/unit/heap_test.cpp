@@ -1,0 +1,772 @@
+// The free pool over simulated memory, against a model that knows of every granule who has it.
+#include "heap/heap.hpp"
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "heap_world.hpp"
+
+namespace nonreuse {
+namespace {
+
+using Page = SimulatedMemory::Page;
+using Call = SimulatedMemory::Call;
+
+constexpr Granules kPage = SimulatedMemory::kPageSize / kGranule;
+
+// A heap, and every run that was taken from it.
+class World {
+ public:
+  explicit World(size_t claim = 256 * kMiB) : memory(claim), space(memory), heap(space) {
+    ready = space.init() && heap.init();
+  }
+
+  Run keep(Run run) {
+    if (run.empty()) return run;
+    EXPECT_LE(run.end(), heap.top());
+    const auto next = taken.lower_bound(run.start);
+    EXPECT_TRUE(next == taken.end() || next->first >= run.end()) << "handed out twice";
+    EXPECT_TRUE(next == taken.begin() || std::prev(next)->second.end() <= run.start) << "handed out twice";
+    EXPECT_FALSE(bits::any(heap.free_bits(), run.start, run.length)) << "handed out, and still free";
+    const uintptr_t first = space.address(run.start) & ~(SimulatedMemory::kPageSize - 1);
+    for (uintptr_t at = first; at < space.address(run.end()); at += SimulatedMemory::kPageSize) {
+      EXPECT_TRUE(memory.page(at) == Page::committed || memory.page(at) == Page::discarded) << "not backed";
+    }
+    taken.emplace(run.start, run);
+    tag(run);
+    return run;
+  }
+  Run take(Granules length) {
+    const Run run = keep(heap.take(length));
+    EXPECT_TRUE(run.empty() || run.length == length);
+    return run;
+  }
+  void release(Run run) {
+    ASSERT_EQ(taken.erase(run.start), 1u);
+    heap.tags().clear(run);
+    heap.release(run);
+  }
+  // Splits what was taken into two, for releasing piece by piece.
+  void cut(Run run, Granules first) {
+    taken.erase(run.start);
+    heap.tags().clear(run);
+    for (const Run piece : {Run{run.start, first}, Run{run.start + first, run.length - first}}) {
+      taken.emplace(piece.start, piece);
+      tag(piece);
+    }
+  }
+  void tag(Run run) { heap.tags().set_live(run.start, run.length); }
+  Run any(Random& random) const {
+    auto it = taken.lower_bound(random.below(heap.top()));
+    return it == taken.end() ? taken.begin()->second : it->second;
+  }
+
+  // I1 and I2 by the heap's own walker; that the books agree with the model; that all else is free.
+  void check() {
+    Granule where = 0;
+    const char* broken = heap.check([](Run) { return false; }, &where);
+    ASSERT_EQ(broken, nullptr) << broken << " at granule " << where;
+    Granules used = 0;
+    for (const auto& [start, run] : taken) {
+      ASSERT_EQ(heap.tags().length(start), run.length);
+      used += run.length;
+    }
+    ASSERT_EQ(heap.in_use(), used);
+    expect_no_breach(memory);
+  }
+  std::vector<Run> holes() const {
+    std::vector<Run> found;
+    for (Granule at = 0; at < heap.top();) {
+      const Granule start = bits::find_set(heap.free_bits(), at, heap.top());
+      at = bits::find_clear(heap.free_bits(), start, heap.top());
+      if (start < at) found.push_back({start, at - start});
+    }
+    return found;
+  }
+  unsigned char* bytes(Run run) const { return reinterpret_cast<unsigned char*>(space.address(run.start)); }
+  void scribble(Run run) const { memset(bytes(run), 0x5a, run.length * kGranule); }
+  bool all_zero(Run run) const {
+    const unsigned char* at = bytes(run);
+    for (size_t i = 0; i < run.length * kGranule; ++i) {
+      if (at[i] != 0) return false;
+    }
+    return true;
+  }
+
+  SimulatedMemory memory;
+  Space space;
+  TestHeap heap;
+  std::map<Granule, Run> taken;
+  bool ready = false;
+};
+
+class HeapTest : public CoreTest {
+ protected:
+  // `count` chunks side by side, and one more behind, so that none is next to the top.
+  std::vector<Run> row(World& world, std::initializer_list<Granules> lengths) {
+    std::vector<Run> runs;
+    for (const Granules length : lengths) runs.push_back(world.take(length));
+    world.take(1);
+    for (size_t i = 1; i < runs.size(); ++i) EXPECT_EQ(runs[i].start, runs[i - 1].end());
+    return runs;
+  }
+};
+
+TEST_F(HeapTest, NothingLiesAtTheAddressThatTheLibraryKeeps) {
+  World world;
+  ASSERT_TRUE(world.ready);
+  EXPECT_GT(world.take(1).start, 0u);
+  world.check();
+}
+
+TEST_F(HeapTest, EmptyAndImpossibleRequestsGetNothing) {
+  World world;
+  EXPECT_TRUE(world.heap.take(0).empty());
+  EXPECT_TRUE(world.heap.take(kMaxChunk + 1).empty());
+  EXPECT_TRUE(world.heap.take(world.space.capacity()).empty());
+  EXPECT_TRUE(world.heap.take_aligned(kMaxChunk, 2).empty());
+  EXPECT_TRUE(world.heap.take_aligned(1, kMaxChunk + 1).empty());
+  world.check();
+}
+
+// I2: a released run joins what is free on either side, whoever indexes it: bins, tries or the victim.
+TEST_F(HeapTest, ReleasedRunsJoinBothNeighbours) {
+  for (const Granules left : {1, 5, 62, 63, 64, 65, 1000}) {
+    for (const Granules middle : {1, 63, 64, 700}) {
+      for (const Granules right : {1, 5, 62, 63, 64, 65, 1000}) {
+        for (int order = 0; order < 6; ++order) {
+          World world;
+          std::vector<Run> runs = row(world, {3, left, middle, right, 3});
+          const int orders[6][3] = {{1, 2, 3}, {1, 3, 2}, {2, 1, 3}, {2, 3, 1}, {3, 1, 2}, {3, 2, 1}};
+          for (const int i : orders[order]) {
+            world.release(runs[i]);
+            world.check();
+          }
+          ASSERT_EQ(world.holes(), (std::vector<Run>{{runs[1].start, left + middle + right}}));
+          ASSERT_EQ(world.take(left + middle + right).start, runs[1].start) << "the joined run is found again";
+        }
+      }
+    }
+  }
+}
+
+TEST_F(HeapTest, ReleasedRunsJoinTheTop) {
+  World world;
+  const Run a = world.take(10), b = world.take(100), c = world.take(10);
+  world.release(b);
+  world.release(c);
+  EXPECT_EQ(world.heap.top(), b.start);
+  world.release(a);
+  EXPECT_EQ(world.heap.top(), a.start);
+  EXPECT_EQ(world.heap.in_use(), 0u);
+  world.check();
+}
+
+TEST_F(HeapTest, BestFitAndTheLowestOfEqualOnes) {
+  World world;
+  std::vector<Run> runs = row(world, {500, 1, 300, 1, 200, 1, 300, 1, 100, 1, 200, 1});
+  for (const size_t i : {6, 4, 2, 0, 10, 8}) world.release(runs[i]);
+  EXPECT_EQ(world.take(150).start, runs[4].start);   // 200, the lower
+  EXPECT_EQ(world.take(200).start, runs[10].start);  // 200, the other
+  EXPECT_EQ(world.take(300).start, runs[2].start);
+  EXPECT_EQ(world.take(90).start, runs[8].start);
+  EXPECT_EQ(world.take(301).start, runs[0].start);
+  world.check();
+}
+
+TEST_F(HeapTest, SmallRequestsPreferTheExactHoleThenTheVictim) {
+  World world;
+  std::vector<Run> runs = row(world, {40, 1, 7, 1, 50, 1});
+  world.release(runs[0]);
+  const Run first = world.take(10);  // cut from the hole of 40; its rest is the victim now
+  EXPECT_EQ(first.start, runs[0].start);
+  world.release(runs[2]);
+  world.release(runs[4]);
+  EXPECT_EQ(world.take(7).start, runs[2].start) << "the exact hole comes before the victim";
+  EXPECT_EQ(world.take(8).start, first.end()) << "the victim comes before a larger hole";
+  EXPECT_EQ(world.take(8).start, first.end() + 8) << "again";
+  EXPECT_EQ(world.take(20).start, runs[4].start) << "too large for what is left of the victim";
+  world.check();
+}
+
+// A hint in a bin may name, granule by granule, the run that is the victim by now.
+TEST_F(HeapTest, AHintThatNamesTheVictimIsNotHandedOutTwice) {
+  for (const bool holes : {false, true}) {
+    World world;
+    std::vector<Run> runs = row(world, {3, 20, 10, 3});
+    world.release(runs[2]);  // the hint: 10 granules
+    world.release(runs[1]);  // joined: 30 granules
+    world.take(20);          // cut off; the rest, the same 10 granules, is the victim
+    if (holes) {
+      Granule out[1];
+      ASSERT_EQ(world.heap.take_holes(10, 1, out), 1u);
+      world.keep({out[0], 10});
+    } else {
+      world.take(10);
+    }
+    for (int i = 0; i < 20; ++i) world.take(2);
+    world.check();
+  }
+}
+
+TEST_F(HeapTest, HolesComeInAddressOrderThenLargerOnesInPieces) {
+  World world;
+  std::vector<Run> small, large;
+  for (int i = 0; i < 20; ++i) {
+    small.push_back(world.take(6));
+    world.take(1);
+  }
+  large.push_back(world.take(45));
+  world.take(1);
+  for (const Run run : small) world.release(run);
+  world.release(large[0]);
+  Granule out[64];
+  const size_t count = world.heap.take_holes(6, 25, out);
+  ASSERT_EQ(count, 25u);
+  for (size_t i = 0; i < 20; ++i) EXPECT_EQ(out[i], small[i].start);
+  for (size_t i = 20; i < 25; ++i) EXPECT_EQ(out[i], large[0].start + 6 * (i - 20));
+  for (size_t i = 0; i < count; ++i) world.keep({out[i], 6});
+  world.check();
+  EXPECT_EQ(world.heap.take_holes(6, 64, out), 2u) << "the rest of 15 granules";
+  world.keep({out[0], 6});
+  world.keep({out[1], 6});
+  EXPECT_EQ(world.heap.take_holes(6, 64, out), 0u);
+  world.check();
+}
+
+TEST_F(HeapTest, HolesThatABinForgotAreFoundAgain) {
+  World world;
+  std::vector<Run> runs;
+  for (size_t i = 0; i < SmallBins::kCapacity + 3000; ++i) {
+    runs.push_back(world.take(2));
+    world.take(1);
+  }
+  const Granule top = world.heap.top();
+  for (const Run run : runs) world.release(run);
+  for (size_t i = 0; i < runs.size(); ++i) ASSERT_FALSE(world.take(2).empty());
+  EXPECT_EQ(world.heap.top(), top) << "every old hole before fresh memory";
+  EXPECT_TRUE(world.holes().empty());
+  world.check();
+}
+
+TEST_F(HeapTest, AlignedRunsAreAlignedAndTheRestIsFree) {
+  World world;
+  for (Granules alignment = 1; alignment <= 16 * kPage; alignment *= 2) {
+    for (const Granules length : {1, 3, 64, 300, 5000}) {
+      world.take(3);
+      const Run run = world.keep(world.heap.take_aligned(length, alignment));
+      ASSERT_EQ(run.length, length);
+      ASSERT_EQ(world.space.address(run.start) % (alignment * kGranule), 0u);
+      world.check();
+    }
+  }
+}
+
+TEST_F(HeapTest, ExtendTakesWhatIsFreeBehindAndNoMore) {
+  for (const Granules behind : {5, 63, 64, 500}) {
+    for (const bool victim : {false, true}) {
+      World world;
+      std::vector<Run> runs = row(world, {100, behind + 10, 5});
+      if (victim) {  // the run behind is the rest of a split
+        world.release(runs[1]);
+        world.cut(world.take(behind + 10), 10);
+        world.release({runs[1].start + 10, behind});
+        world.release({runs[1].start, 10});
+        world.take(10);
+        world.release({runs[1].start, 10});
+      } else {
+        world.release(runs[1]);
+      }
+      EXPECT_FALSE(world.heap.extend(runs[0], 100 + behind + 11));
+      world.check();
+      ASSERT_TRUE(world.heap.extend(runs[0], 104));
+      world.taken.erase(runs[0].start);
+      world.keep({runs[0].start, 104});
+      world.check();
+      ASSERT_TRUE(world.heap.extend({runs[0].start, 104}, 100 + behind + 10));
+      world.taken.erase(runs[0].start);
+      world.keep({runs[0].start, 100 + behind + 10});
+      world.check();
+      EXPECT_FALSE(world.heap.extend({runs[0].start, 100 + behind + 10}, 100 + behind + 11));
+    }
+  }
+  World world;
+  const Run last = world.take(100);
+  ASSERT_TRUE(world.heap.extend(last, 1000)) << "into the top";
+  world.taken.clear();
+  world.keep({last.start, 1000});
+  world.check();
+  EXPECT_FALSE(world.heap.extend({last.start, 1000}, world.heap.top_size() + 1001)) << "beyond what is committed";
+  EXPECT_FALSE(world.heap.extend({last.start, 1000}, kMaxChunk + 1));
+}
+
+// Long runs in address order, for threads to carve from.
+TEST_F(HeapTest, LongRunsComeInAddressOrderOncePerRound) {
+  World world;
+  std::vector<Run> runs = row(world, {300, 1, 1000, 1, 50, 1, 400, 1});
+  for (const size_t i : {6, 4, 0, 2}) world.release(runs[i]);
+  world.heap.rewind();
+  const Run first = world.keep(world.heap.take_long(256));
+  EXPECT_EQ(first.start, runs[0].start);
+  const Run second = world.keep(world.heap.take_long(256));
+  EXPECT_EQ(second, (Run{runs[2].start, 256}));
+  Granules rest = 0;
+  for (Run run; !(run = world.keep(world.heap.take_long(256))).empty();) {
+    EXPECT_GE(run.start, second.end());
+    EXPECT_GE(run.length, kIndexedMin);
+    rest += run.length;
+  }
+  EXPECT_GT(rest, 700u);
+  EXPECT_FALSE(bits::test(world.heap.free_bits(), runs[6].start));
+  EXPECT_TRUE(bits::test(world.heap.free_bits(), runs[4].start)) << "50 granules are no long run";
+  world.release(first);
+  EXPECT_TRUE(world.heap.take_long(256).empty()) << "this round is over";
+  world.heap.rewind();
+  EXPECT_EQ(world.keep(world.heap.take_long(256)).start, runs[0].start);
+  world.check();
+}
+
+TEST_F(HeapTest, AnyRunServesBeforeFreshMemory) {
+  World world;
+  std::vector<Run> runs = row(world, {300, 1, 100, 1});
+  world.release(runs[0]);
+  world.release(runs[2]);
+  EXPECT_EQ(world.keep(world.heap.take_any(10, 256)), runs[2]);
+  EXPECT_EQ(world.keep(world.heap.take_any(10, 256)), (Run{runs[0].start, 256}));
+  const Granule top = world.heap.top();
+  EXPECT_EQ(world.keep(world.heap.take_any(10, 256)), (Run{top, 256}));
+  world.check();
+}
+
+// ---- memory runs out --------------------------------------------------------------------------------------
+
+// Whatever call is refused: the heap stays whole, and after that it serves as before.
+TEST_F(HeapTest, OutOfMemoryAtEveryCommitLosesNothing) {
+  constexpr uint64_t kSeed = 8;
+  uint64_t refused = 0;
+  for (uint64_t nth = 1; nth <= 24; ++nth) {
+    World world;
+    ASSERT_TRUE(world.ready);
+    world.memory.refuse(Call::commit, nth);
+    Random random(kSeed);
+    uint64_t failures = 0;
+    for (int op = 0; op < 300; ++op) {
+      if (random.one_in(3) && !world.taken.empty()) {
+        world.release(world.any(random));
+      } else {
+        failures += world.take(random.one_in(20) ? random.between(50000, 200000) : random.between(1, 5000)).empty();
+      }
+    }
+    world.check();
+    refused += failures;
+    EXPECT_LE(failures, 1u);
+    EXPECT_FALSE(world.take(100000).empty());
+    while (!world.taken.empty()) world.release(world.taken.begin()->second);
+    EXPECT_EQ(world.heap.in_use(), 0u);
+    EXPECT_TRUE(world.holes().empty()) << "all of it is top again";
+    world.check();
+  }
+  EXPECT_GT(refused, 0u) << "no request ever met the refused commit";
+}
+
+TEST_F(HeapTest, WithNoCommitAtAllRequestsFailAndLaterSucceed) {
+  World world;
+  const Run kept = world.take(10);
+  world.memory.refuse(Call::commit, SimulatedMemory::kAlways);
+  std::vector<Run> runs;
+  for (;;) {
+    const Run run = world.take(1000);
+    if (run.empty()) break;
+    runs.push_back(run);
+  }
+  EXPECT_FALSE(runs.empty()) << "what is committed is used up first";
+  world.check();
+  world.release(runs.front());
+  EXPECT_EQ(world.take(1000).start, runs.front().start);
+  world.memory.refuse(Call::commit, SimulatedMemory::kNever);
+  EXPECT_FALSE(world.take(100000).empty());
+  EXPECT_EQ(world.taken.count(kept.start), 1u);
+  world.check();
+}
+
+TEST_F(HeapTest, InitFailsWhereNotEvenTheBinsFit) {
+  SimulatedMemory memory(256 * kMiB);
+  Space space(memory);
+  ASSERT_TRUE(space.init());
+  memory.limit_commits(64 * kKiB);
+  TestHeap heap(space);
+  EXPECT_FALSE(heap.init());
+}
+
+// Without a record a long run waits unindexed: lost to no one, and found again when a neighbour is released.
+TEST_F(HeapTest, RunsWithoutARecordAreFoundWhenANeighbourIsReleased) {
+  for (const bool right : {false, true}) {
+    World world;
+    std::vector<Run> many;
+    for (int i = 0; i < 40000; ++i) {
+      many.push_back(world.take(kIndexedMin));
+      world.take(1);
+    }
+    std::vector<Run> runs = row(world, {5, 300, 200, 400, 5});
+    world.memory.refuse(Call::commit, SimulatedMemory::kAlways);
+    for (const Run run : many) world.release(run);
+    const uint64_t indexed = world.heap.indexed_runs();
+    ASSERT_LT(indexed, many.size()) << "records never ran out";
+    const Run first = right ? runs[1] : runs[3], second = right ? runs[3] : runs[1];
+    world.release(first);
+    world.release(second);
+    ASSERT_EQ(world.heap.indexed_runs(), indexed);
+    world.memory.refuse(Call::commit, SimulatedMemory::kNever);
+    world.release(runs[2]);
+    EXPECT_EQ(world.heap.indexed_runs(), indexed + 1);
+    EXPECT_EQ(world.holes().back(), (Run{runs[1].start, 900}));
+    EXPECT_EQ(world.take(900).start, runs[1].start);
+    world.check();
+    for (int i = 0; i < 1000; ++i) world.take(kIndexedMin);
+    world.check();
+  }
+}
+
+// ---- somebody else's mappings ------------------------------------------------------------------------------
+
+TEST_F(HeapTest, OccupiedRangesAreSkippedAndNeverHandedOut) {
+  World world(512 * kMiB);
+  world.memory.occupy(8 * kMiB, 64 * kKiB);
+  std::vector<Run> runs;
+  for (int i = 0; i < 100; ++i) {
+    runs.push_back(world.take(16384));  // 256 KiB
+    ASSERT_FALSE(runs.back().empty());
+  }
+  const Granule from = (8 * kMiB) / kGranule, to = from + 64 * kKiB / kGranule;
+  for (const Run run : runs) EXPECT_TRUE(run.end() <= from || run.start >= to);
+  EXPECT_GT(world.heap.top(), to);
+  world.check();
+  // The gap that was left behind is used once the other mapping is gone.
+  world.memory.vacate_occupied();
+  const Granule top = world.heap.top();
+  bool in_gap = false;
+  for (int i = 0; i < 400 && !in_gap; ++i) in_gap = world.take(16384).start < top;
+  EXPECT_TRUE(in_gap);
+  world.check();
+}
+
+// ---- giving back --------------------------------------------------------------------------------------------
+
+constexpr Granules kSegment = 8 * kMiB / kGranule;
+
+TEST_F(HeapTest, SegmentsAreUnmappedEverySoManyConsolidationsAndMappedAgain) {
+  World world(512 * kMiB);
+  const Run before = world.take(2);
+  std::vector<Run> segments = row(world, {kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1,
+                                          kSegment, 1, kSegment, 1});
+  for (size_t i = 1; i < segments.size(); ++i) segments.erase(segments.begin() + static_cast<long>(i));
+  ASSERT_EQ(segments.size(), 8u);
+  for (const Run run : segments) world.release(run);
+  ASSERT_EQ(world.memory.calls(Call::uncommit), 0u);
+  // Each of these joins the top: a consolidation.
+  for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i) world.release(world.keep(world.heap.take_aligned(kSegment + 1, 1)));
+  EXPECT_GT(world.memory.calls(Call::uncommit), 0u);
+  world.check();
+  const size_t committed = world.memory.committed_bytes();
+  EXPECT_GT(world.memory.count(Page::uncommitted, world.space.address(segments[0].start),
+                               world.space.address(segments[7].end())),
+            (4 * kMiB) / SimulatedMemory::kPageSize);
+  // And mapped again when they are needed: before the heap grows at its end.
+  const Granule top = world.heap.top();
+  std::vector<Run> again;
+  for (int i = 0; i < 7; ++i) again.push_back(world.take(kSegment - 2 * kPage));
+  for (const Run run : again) {
+    ASSERT_FALSE(run.empty());
+    EXPECT_TRUE(world.all_zero({run.start + kPage, 16})) << "fresh pages";
+  }
+  EXPECT_EQ(world.heap.top(), top);
+  EXPECT_GT(world.memory.committed_bytes(), committed);
+  EXPECT_EQ(world.taken.count(before.start), 1u);
+  world.check();
+}
+
+TEST_F(HeapTest, ConsolidationsAreCountedUpToTheRateExactly) {
+  World world(512 * kMiB);
+  std::vector<Run> segments;
+  for (int i = 0; i < 4; ++i) {
+    segments.push_back(world.take(kSegment));
+    world.take(1);
+  }
+  std::vector<Run> pairs;
+  for (uint64_t i = 0; i < kMaxReleaseCheckRate + 10; ++i) {
+    pairs.push_back(world.take(2));
+    pairs.push_back(world.take(2));
+    world.take(1);
+  }
+  for (const Run run : segments) world.release(run);  // no neighbour is free: no consolidation
+  for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i) {
+    ASSERT_EQ(world.memory.calls(Call::uncommit), 0u) << "after " << i;
+    world.release(pairs[2 * i]);
+    world.release(pairs[2 * i + 1]);
+  }
+  EXPECT_GT(world.memory.calls(Call::uncommit), 0u);
+  world.check();
+}
+
+// The victim can have grown as long as a segment.
+TEST_F(HeapTest, TrimGivesBackTheVictimToo) {
+  World world(512 * kMiB);
+  const Run large = world.take(kSegment);
+  world.take(1);
+  world.release(large);
+  world.release(world.take(5));  // cuts the long run: its rest was the victim
+  EXPECT_TRUE(world.heap.trim(0));
+  EXPECT_GT(world.memory.count(Page::uncommitted, world.space.address(large.start), world.space.address(large.end())),
+            kSegment / kPage - 3);
+  world.check();
+  world.scribble(world.take(kSegment - 4 * kPage));
+  world.check();
+}
+
+TEST_F(HeapTest, TrimKeepsThePadAndGivesBackTheRest) {
+  World world;
+  world.take(100000);
+  const Run last = world.take(200000);
+  world.release(last);
+  const Granules spare = world.heap.top_size();
+  EXPECT_FALSE(world.heap.trim(~size_t{0})) << "a pad larger than all there is keeps all there is";
+  EXPECT_EQ(world.heap.top_size(), spare);
+  EXPECT_TRUE(world.heap.trim(kMiB));
+  EXPECT_GE(world.heap.top_size(), kMiB / kGranule);
+  EXPECT_LE(world.heap.top_size(), kMiB / kGranule + kPage);
+  EXPECT_TRUE(world.heap.trim(0));
+  EXPECT_LT(world.heap.top_size(), kPage);
+  EXPECT_FALSE(world.heap.trim(0));
+  EXPECT_FALSE(world.take(200000).empty());
+  world.check();
+}
+
+TEST_F(HeapTest, WhereThePlatformGivesNothingBackTheHeapStaysWhole) {
+  World world(512 * kMiB);
+  world.memory.refuse(Call::uncommit, SimulatedMemory::kAlways);
+  world.memory.refuse(Call::discard, SimulatedMemory::kAlways);
+  std::vector<Run> runs;
+  for (int i = 0; i < 6; ++i) {
+    runs.push_back(world.take(kSegment));
+    world.take(1);
+  }
+  for (const Run run : runs) {
+    world.heap.cleanse(run);
+    world.scribble(run);
+    world.release(run);
+  }
+  EXPECT_FALSE(world.heap.trim(0));
+  world.check();
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Run run = world.take(kSegment);
+    EXPECT_TRUE(world.heap.cleanse(run));
+    EXPECT_TRUE(world.all_zero(run)) << "I5: contents that could not be discarded are cleared";
+  }
+}
+
+// Growing into an unmapped segment counts as success for the request that needed it.
+TEST_F(HeapTest, AVacancyServesTheVeryRequestThatFillsIt) {
+  World world;
+  const Run large = world.take(kSegment);
+  world.take(1);
+  world.release(large);
+  ASSERT_TRUE(world.heap.trim(0));
+  const Granule top = world.heap.top();
+  const Run again = world.take(kSegment - 2 * kPage);
+  EXPECT_FALSE(again.empty());
+  EXPECT_LT(again.start, top);
+  world.check();
+}
+
+// ---- zeroes -------------------------------------------------------------------------------------------------
+
+// I5: whatever was taken, written to, released, discarded, trapped, unmapped, mapped again in whatever order:
+// after cleanse() a run reads as zero.
+TEST_F(HeapTest, CleansedMemoryIsZeroAlways) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    World world(192 * kMiB);
+    Random random(seed);
+    for (int op = 0; op < 2500; ++op) {
+      const uint64_t what = random.below(20);
+      if (what < 9) {
+        const Granules length = random.one_in(4) ? random.between(256, 6000) : random.between(1, 600);
+        const Run run = random.one_in(3) ? world.keep(world.heap.take_aligned(length, Granules{1} << random.below(9)))
+                                         : world.take(length);
+        if (run.empty()) continue;
+        world.heap.cleanse(run);
+        ASSERT_TRUE(world.all_zero(run)) << "op " << op;
+        if (random.one_in(2)) world.scribble(run);
+      } else if (what < 17) {
+        if (!world.taken.empty()) world.release(world.any(random));
+      } else if (what < 18 && !world.taken.empty()) {
+        const Run run = world.any(random);
+        const Granules longer = run.length + random.between(1, 300);
+        if (!world.heap.extend(run, longer)) continue;
+        const Run more{run.end(), longer - run.length};
+        world.taken.erase(run.start);
+        world.keep({run.start, longer});
+        world.heap.cleanse(more);
+        ASSERT_TRUE(world.all_zero(more)) << "op " << op;
+        world.scribble(more);
+      } else if (what < 19 && !world.taken.empty()) {  // as a large chunk's pages at free
+        const Run run = world.any(random);
+        const Granule first = align_up(run.start, kPage), end = align_down(run.end(), kPage);
+        if (first >= end) continue;
+        ASSERT_TRUE(world.memory.discard(world.space.address(first), (end - first) * kGranule));
+        world.heap.note_zero({first, end - first});
+        ASSERT_TRUE(world.all_zero({first, end - first}));
+        world.release(run);
+      } else if (random.one_in(20)) {
+        world.heap.trim(random.size(kMiB));
+      }
+    }
+    world.check();
+  }
+}
+
+TEST_F(HeapTest, CleanseTouchesNothingThatIsKnownToBeZero) {
+  World world;
+  const Run fresh = world.take(64 * kPage);
+  ASSERT_TRUE(world.memory.discard(world.space.address(fresh.start), 64 * kPage * kGranule));
+  EXPECT_FALSE(world.heap.cleanse(fresh));
+  EXPECT_EQ(world.memory.count(Page::committed, world.space.address(fresh.start), world.space.address(fresh.end())),
+            0u)
+      << "a page was touched";
+  world.heap.cleanse(fresh);
+  EXPECT_EQ(world.memory.count(Page::discarded, world.space.address(fresh.start), world.space.address(fresh.end())),
+            0u)
+      << "its owner may have written to it: known no more";
+}
+
+TEST_F(HeapTest, CleanseSaysWhetherSomebodyWroteAfterTheRelease) {
+  World world;
+  const Run run = world.take(1000);
+  world.take(1);
+  world.heap.cleanse(run);
+  world.release(run);
+  world.take(1000);
+  EXPECT_FALSE(world.heap.cleanse(run));
+  world.release(run);
+  world.bytes(run)[5000] = 1;
+  world.take(1000);
+  EXPECT_TRUE(world.heap.cleanse(run));
+  EXPECT_TRUE(world.all_zero(run));
+}
+
+// A block of which only a part was handed out is nobody's to vouch for any more.
+TEST_F(HeapTest, ABlockThatIsSharedIsNotKnownToBeZero) {
+  World world;
+  const Run chunk = world.keep(world.heap.take_aligned(3 * kPage / 2, kPage / 4));
+  world.heap.cleanse(chunk);
+  const Run behind = world.take(8 * kPage);  // the same block goes on here
+  world.take(1);
+  world.heap.cleanse(behind);
+  world.scribble(chunk);  // through a dangling pointer, after its content was cleared
+  world.release(chunk);
+  world.release(behind);
+  const Run all = world.take(chunk.length + behind.length);
+  world.heap.cleanse(all);
+  EXPECT_TRUE(world.all_zero(all));
+}
+
+// ---- at random ------------------------------------------------------------------------------------------------
+
+void random_operations(World& world, uint64_t seed, int operations, int check_every) {
+  Random random(seed);
+  for (int op = 0; op < operations; ++op) {
+    const bool shrink = world.heap.in_use() > 400000 || (op / 3000) % 2 == 1;
+    const uint64_t what = random.below(100);
+    if (what < (shrink ? 60u : 35u)) {
+      if (world.taken.empty()) continue;
+      const Run run = world.any(random);
+      if (run.length > 2 && random.one_in(3)) world.cut(run, random.between(1, run.length - 1));
+      world.release(world.taken.at(run.start));
+    } else if (what < 80) {
+      world.take(random.one_in(30) ? random.between(1, 60000)
+                                   : random.one_in(4) ? random.between(60, 70) : random.between(1, 400));
+    } else if (what < 88) {
+      const Granules alignment = Granules{1} << random.below(11);
+      const Run run = world.keep(world.heap.take_aligned(random.between(1, 300), alignment));
+      ASSERT_TRUE(run.empty() || world.space.address(run.start) % (alignment * kGranule) == 0);
+    } else if (what < 92) {
+      Granule out[64];
+      const Granules length = random.between(1, kSmallMax);
+      const size_t wanted = random.between(1, 64);
+      const size_t count = world.heap.take_holes(length, wanted, out);
+      ASSERT_LE(count, wanted);
+      for (size_t i = 0; i < count; ++i) world.keep({out[i], length});
+    } else if (what < 94) {
+      if (random.one_in(4)) world.heap.rewind();
+      world.keep(world.heap.take_long(random.between(64, 2000)));
+    } else if (what < 96) {
+      const Granules least = random.between(1, 62);
+      const Run run = world.keep(world.heap.take_any(least, random.between(256, 2000)));
+      ASSERT_TRUE(run.empty() || run.length >= least);
+    } else if (what < 99) {
+      if (world.taken.empty()) continue;
+      const Run run = world.any(random);
+      const Granules longer = run.length + random.between(1, 100);
+      if (!world.heap.extend(run, longer)) continue;
+      world.taken.erase(run.start);
+      world.keep({run.start, longer});
+    } else if (random.one_in(10)) {
+      world.heap.trim(random.size(4 * kMiB));
+    }
+    if (testing::Test::HasFailure()) return;
+    if (op % check_every == 0) world.check();
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  world.check();
+  while (!world.taken.empty()) world.release(world.any(random));
+  world.check();
+  EXPECT_EQ(world.heap.in_use(), 0u);
+}
+
+// I1, I2 under random use.
+TEST_F(HeapTest, AgreesWithTheModelOverManyOperations) {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    SCOPED_TRACE(seed);
+    World world(512 * kMiB);
+    random_operations(world, seed, 30000, 500);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(HeapTest, AgreesWithTheModelWhileCommitsFailNowAndThen) {
+  World world(512 * kMiB);
+  world.memory.limit_commits(24 * kMiB);
+  random_operations(world, 7, 30000, 500);
+}
+
+TEST_F(HeapTest, AgreesWithTheModelBetweenForeignMappings) {
+  World world(1024 * kMiB);
+  Random random(9);
+  for (size_t offset = 2 * kMiB; offset < 256 * kMiB; offset += random.between(1, 24) * kMiB) {
+    world.memory.occupy(offset, SimulatedMemory::kPageSize);
+  }
+  random_operations(world, 9, 30000, 500);
+}
+
+// Every free granule is one that can be had again.
+TEST_F(HeapTest, NoFreeMemoryIsEverLost) {
+  World world;
+  Random random(10);
+  for (int i = 0; i < 5000; ++i) {
+    world.take(random.between(1, 200));
+    if (random.one_in(2)) world.release(world.any(random));
+  }
+  world.memory.refuse(Call::commit, SimulatedMemory::kAlways);
+  while (!world.take(1000).empty()) {
+  }
+  for (Granules length = 999; length > 0; --length) {
+    while (!world.take(length).empty()) {
+    }
+  }
+  EXPECT_TRUE(world.holes().empty());
+  EXPECT_EQ(world.heap.top_size(), 0u);
+  world.check();
+}
+
+}  // namespace
+}  // namespace nonreuse
