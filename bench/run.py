@@ -7,11 +7,12 @@
   bench/run.py --allocators glibc,nonreuse           some of the known allocators only
   bench/run.py --allocator old=/some/lib.so,NAME=VALUE   one more, with its environment
 
-Figures are medians over the rounds, with the median absolute deviation as spread, and their ratios to glibc. CPU is
-user and system time of the program and its children (wait4(2)); peak RSS is the highest of any one process among
-them. Writes results.json, results.md and results.svg to --output. A run whose output differs from glibc's is no
-result: it is reported and the exit status is 1.
+Figures are medians over the rounds, with the median absolute deviation as spread, and their ratios to
+glibc. CPU is user and system time of the program and its children (wait4(2)); peak RSS is the highest of
+any one process among them. Writes results.json, results.md and results.svg to --output. A run whose output
+differs from glibc's is no result: it is reported and the exit status is 1.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,7 +36,7 @@ import measure  # noqa: E402
 import workloads  # noqa: E402
 import report  # noqa: E402
 
-# The own programs: name → source and arguments for normal and quick runs. bench/README.md says what each does.
+# The own programs: name → source, arguments of normal and of quick runs. bench/README.md describes them.
 OWN = {
     "factoring": ("factoring", ["6"], ["5"]),
     "minimise": ("minimise", ["3"], ["2"]),
@@ -191,7 +192,7 @@ def measure_program(program: Program, allocator: Allocator, options: argparse.Na
 
 
 def all_rounds(chosen: list[Program], allocators: list[Allocator], options: argparse.Namespace) -> None:
-    """First every program once on glibc, not counted: that gives the output to compare with and warms the caches."""
+    """First each program once on glibc, not counted: that gives the output to compare with."""
     for program in chosen:
         program.work.prepare(workloads.fresh(options.build / "runs" / program.name / "inputs"), options.scale)
         program.expected, _ = run_once(program, allocators[0], options)
@@ -293,7 +294,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--library", type=pathlib.Path, default=measure.ROOT / "libdlmalloc_nonreuse.so")
+    parser.add_argument(
+        "--library",
+        type=pathlib.Path,
+        default=os.environ.get("NONREUSE_LIBRARY", measure.ROOT / "libdlmalloc_nonreuse.so"),
+    )
     parser.add_argument(
         "--allocator",
         type=given_allocator,

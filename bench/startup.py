@@ -5,10 +5,12 @@
 
 Measures only; it asserts nothing but that every start succeeds.
 """
+
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -24,7 +26,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--library", type=pathlib.Path, default=measure.ROOT / "libdlmalloc_nonreuse.so")
+    parser.add_argument(
+        "--library",
+        type=pathlib.Path,
+        default=os.environ.get("NONREUSE_LIBRARY", measure.ROOT / "libdlmalloc_nonreuse.so"),
+    )
     parser.add_argument("--count", type=int, default=500, help="starts under each allocator")
     parser.add_argument("--program", default="/bin/true")
     parser.add_argument("--allocator", type=given_allocator, action="append", default=[])

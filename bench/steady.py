@@ -1,16 +1,18 @@
 #!/usr/bin/python3
-"""Memory steadiness: a program whose live memory stays the same churns for minutes; its resident set must not grow.
+"""Memory steadiness: a program whose live memory stays the same churns for minutes; its resident set must
+not grow.
 
   bench/steady.py                            ten minutes under the library
   bench/steady.py --seconds 60
   bench/steady.py --library ''               on the system's malloc
   bench/steady.py --seconds 60 --leak 400K   loses memory on purpose: the check must fail
 
-The resident set is read every second. The first fifth (at least 5 seconds) is warm-up. After it the trend is the median
-of the slopes between all pairs of samples (Theil and Sen), which single peaks do not move; it fails if that trend,
-carried over the measured time, exceeds 4 MiB or 5 % of the median resident set, whichever is more. Exit status: 0 steady, 1 growing or
-the program failed, 2 could not be run.
+The resident set is read every second. The first fifth (at least 5 seconds) is warm-up. After it the trend
+is the median of the slopes between all pairs of samples (Theil and Sen), which single peaks do not move; it
+fails if that trend, carried over the measured time, exceeds 4 MiB or 5 % of the median resident set,
+whichever is more. Exit status: 0 steady, 1 growing or the program failed, 2 could not be run.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -55,7 +57,7 @@ def trend(samples: list[tuple[float, int]]) -> float:
 
 
 def watch(argv: list[str], env: dict[str, str], seconds: int) -> tuple[list[tuple[float, int]], int]:
-    """Runs argv and samples its resident set every second. Returns (time, bytes) pairs and its exit status."""
+    """Samples the resident set of argv every second. Returns (time, bytes) pairs and the exit status."""
     samples = []
     begin = time.monotonic()
     with subprocess.Popen(argv, env=env) as process:
@@ -74,7 +76,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--library", default=str(measure.ROOT / "libdlmalloc_nonreuse.so"))
+    parser.add_argument(
+        "--library", default=os.environ.get("NONREUSE_LIBRARY", str(measure.ROOT / "libdlmalloc_nonreuse.so"))
+    )
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--leak", type=size, default=0, metavar="BYTES", help="lose so much every second")

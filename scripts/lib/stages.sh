@@ -73,6 +73,7 @@ ctest_stage() {
 
 finish() {
   if ((${#stage_failures[@]})); then echo "failed stages: ${stage_failures[*]}"; fi
+  if ((stage_passed + stage_failed + stage_skipped == 0)); then echo "no stage of that name; see scripts/test --list"; fi
   local closing="$stage_passed passed, $stage_failed failed"
   if ((stage_skipped)); then closing+=", $stage_skipped skipped"; fi
   echo "$closing"

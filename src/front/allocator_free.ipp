@@ -69,10 +69,12 @@ void Allocator<P, R>::put_away_large(Run chunk) {
   } else {
     space_.platform().zero(at, bytes);
   }
-  {
+  const auto add = [&] {
     LockGuard guard(quarantine_.lock());
-    quarantine_.add_large_locked(chunk, trapped);
-  }
+    return quarantine_.add_large_locked(chunk, trapped);
+  };
+  // Out of memory for the list: a sweep makes room. Else the chunk's addresses are spent.
+  if (!add() && sweep_all() == SweepResult::done) add();
   consider_sweep();
 }
 

@@ -12,12 +12,14 @@ ThreadFront* Allocator<P, R>::make_front() {
     if (front->in_use) continue;
     front->in_use = true;
     front->exit_rounds = 0;
+    front->batch = quarantine_.take_batch_locked();  // now, so that it can free when memory is out
     return front;
   }
   void* memory = space_.arena_allocate(sizeof(ThreadFront));
   if (memory == nullptr) return nullptr;
   auto* front = new (memory) ThreadFront;
   front->in_use = true;
+  front->batch = quarantine_.take_batch_locked();
   front->next = fronts_;
   fronts_ = front;
   return front;

@@ -15,8 +15,10 @@
 #include "platform/linux_syscall.hpp"
 #include "platform/thread_stop.hpp"
 
-// For every function here: see above.
+// For every function here: see above. (An inline function that takes the address of a local has to say so,
+// too: g++ 12 fails on it otherwise when it is inlined into one that opts out of AddressSanitizer.)
 #define NONREUSE_UNINSTRUMENTED NONREUSE_READS_ANY_MEMORY
+#define NONREUSE_STOP_INLINE NONREUSE_UNINSTRUMENTED NONREUSE_ALWAYS_INLINE
 
 namespace nonreuse {
 
@@ -72,7 +74,7 @@ struct StopArea {
   bool permission_set;     // PR_SET_PTRACER names the helper
   bool helper_was_killed;  // by a signal: a seccomp filter, most likely
 
-  uint64_t* words(size_t index) const { return registers + index * register_words; }
+  NONREUSE_STOP_INLINE uint64_t* words(size_t index) const { return registers + index * register_words; }
 };
 
 namespace stop {
@@ -83,37 +85,37 @@ constexpr size_t kSignalSetBytes = 8;
 constexpr uint64_t kAllSignals = ~uint64_t{0};
 
 template <class T>
-NONREUSE_ALWAYS_INLINE T load(const T* word) {
+NONREUSE_STOP_INLINE T load(const T* word) {
   return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
 template <class T>
-NONREUSE_ALWAYS_INLINE void store(T* word, T value) {
+NONREUSE_STOP_INLINE void store(T* word, T value) {
   __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
 }
 template <class T>
-NONREUSE_ALWAYS_INLINE bool replace(T* word, T from, T to) {
+NONREUSE_STOP_INLINE bool replace(T* word, T from, T to) {
   return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-NONREUSE_ALWAYS_INLINE uint64_t now_ns() {
+NONREUSE_STOP_INLINE uint64_t now_ns() {
   timespec t{0, 0};
   sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
-NONREUSE_ALWAYS_INLINE timespec to_timespec(uint64_t ns) {
+NONREUSE_STOP_INLINE timespec to_timespec(uint64_t ns) {
   timespec t{0, 0};
   t.tv_sec = static_cast<time_t>(ns / 1'000'000'000u);
   t.tv_nsec = static_cast<long>(ns % 1'000'000'000u);
   return t;
 }
 
-NONREUSE_ALWAYS_INLINE void sleep_ns(uint64_t ns) {
+NONREUSE_STOP_INLINE void sleep_ns(uint64_t ns) {
   const timespec t = to_timespec(ns);
   sys::call(SYS_nanosleep, &t, nullptr);
 }
 
-NONREUSE_ALWAYS_INLINE void relax() {
+NONREUSE_STOP_INLINE void relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -122,31 +124,32 @@ NONREUSE_ALWAYS_INLINE void relax() {
 }
 
 // Not the private kind: the kernel wakes the word of CLONE_CHILD_CLEARTID as a shared one.
-NONREUSE_ALWAYS_INLINE void futex_wait(const uint32_t* word, uint32_t expected, uint64_t at_most_ns) {
+NONREUSE_STOP_INLINE void futex_wait(const uint32_t* word, uint32_t expected, uint64_t at_most_ns) {
   const timespec t = to_timespec(at_most_ns);
   sys::call(SYS_futex, word, FUTEX_WAIT, expected, &t);
 }
-NONREUSE_ALWAYS_INLINE void futex_wake(const uint32_t* word) {
+NONREUSE_STOP_INLINE void futex_wake(const uint32_t* word) {
   sys::call(SYS_futex, word, FUTEX_WAKE, 0x7fffffff);
 }
 
 // True when `tid` is a thread of this process, in the numbering of our own PID namespace.
-NONREUSE_ALWAYS_INLINE bool is_thread_of(int process, int tid) {
+NONREUSE_STOP_INLINE bool is_thread_of(int process, int tid) {
   return sys::call(SYS_tgkill, process, tid, 0) == 0;
 }
 
 // /proc/<process>/task: the threads of the process. A zombie leader is among them.
 class TaskList {
  public:
+  NONREUSE_STOP_INLINE TaskList() : fd_(-1), cursor_(0) {}
   // 0 or -errno. close() must follow.
   long open(int process);
   void close();
 
   struct Pass {
-    bool readable = false;
-    bool caller_listed = false;
-    bool table_full = false;
-    size_t fresh = 0;  // threads that were not known before this pass, or ended and listed again
+    bool readable;
+    bool caller_listed;
+    bool table_full;
+    size_t fresh;  // threads that were not known before this pass, or ended and listed again
   };
   // Adds every thread that is not in the table yet.
   //
@@ -164,8 +167,8 @@ class TaskList {
  private:
   bool note(StopArea& area, int tid, Pass& pass);
 
-  long fd_ = -1;
-  size_t cursor_ = 0;
+  long fd_;
+  size_t cursor_;
 };
 
 // Words that one thread's registers may take, by either mechanism.

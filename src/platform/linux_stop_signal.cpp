@@ -261,12 +261,12 @@ NONREUSE_UNINSTRUMENTED long ask_to_stop(const StopArea& area, StopEntry& entry,
 }
 
 struct Tally {
-  uint32_t waiting = 0;  // not in the handler yet, or not done saving
-  bool incomplete = false;
+  uint32_t waiting;  // not in the handler yet, or not done saving
+  bool incomplete;
 };
 
 NONREUSE_UNINSTRUMENTED Tally count_answers(const StopArea& area) {
-  Tally tally;
+  Tally tally{0, false};
   for (size_t i = 0; i < area.entry_count; ++i) {
     const uint32_t state = load(&area.entries[i].state);
     if (state == kSignalled || state == kSaving) ++tally.waiting;

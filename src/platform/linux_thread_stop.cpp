@@ -107,7 +107,7 @@ NONREUSE_UNINSTRUMENTED void TaskList::close() {
 }
 
 NONREUSE_UNINSTRUMENTED TaskList::Pass TaskList::read(StopArea& area) {
-  Pass pass;
+  Pass pass{false, false, false, 0};
   if (sys::failed(sys::call(SYS_lseek, fd_, 0, SEEK_SET))) return pass;
   cursor_ = 0;
   for (;;) {

@@ -1,10 +1,10 @@
 // MemoryPlatform for tests: a claim of chosen size over one mapping, with a book of the state of every page.
 //
 // It checks what its callers owe (whole pages inside the claim, nothing committed twice, nothing uncommitted
-// touched, nothing trapped twice), and it can be told to refuse: the n-th call of a kind, every call of a kind,
-// commits beyond an amount, commits that overlap foreign ranges. With protect(true) pages that may not be
-// touched really are inaccessible, so that a heap that touches them stops at once.
-// Thread-safety: every call; the reading functions and the dictation while no other call runs.
+// touched, nothing trapped twice), and it can be told to refuse: the n-th call of a kind, every call of a
+// kind, commits beyond an amount, commits that overlap foreign ranges. With protect(true) pages that may not
+// be touched really are inaccessible, so that a heap that touches them stops at once. Thread-safety: every
+// call; the reading functions and the dictation while no other call runs.
 #pragma once
 
 #include <sys/mman.h>
@@ -143,7 +143,8 @@ class SimulatedMemory {
 
   bool make_zero(uintptr_t address, size_t bytes) {
     touch("make_zero", address, bytes);
-    if (address % 16 != 0 || bytes % 16 != 0) breach_locked("make_zero of no 16-byte multiple", address, bytes);
+    if (address % 16 != 0 || bytes % 16 != 0)
+      breach_locked("make_zero of no 16-byte multiple", address, bytes);
     bool dirty = false;
     auto* at = reinterpret_cast<unsigned char*>(address);
     for (size_t i = 0; i < bytes; ++i) {
@@ -174,8 +175,9 @@ class SimulatedMemory {
       bool good = false;
       for (const Page state : allowed) good |= page(at) == state;
       if (good) continue;
-      breach((std::string(name) + " of a page in state " + std::to_string(static_cast<int>(page(at)))).c_str(), at,
-             kPageSize);
+      breach(
+          (std::string(name) + " of a page in state " + std::to_string(static_cast<int>(page(at)))).c_str(),
+          at, kPageSize);
       return;
     }
   }
@@ -202,9 +204,12 @@ class SimulatedMemory {
   void mark(uintptr_t address, size_t bytes, Page state) {
     for (size_t i = 0; i < bytes / kPageSize; ++i) pages_[(address - base_) / kPageSize + i] = state;
   }
-  void drop(uintptr_t address, size_t bytes) { madvise(reinterpret_cast<void*>(address), bytes, MADV_DONTNEED); }
+  void drop(uintptr_t address, size_t bytes) {
+    madvise(reinterpret_cast<void*>(address), bytes, MADV_DONTNEED);
+  }
   void access(uintptr_t address, size_t bytes, bool allowed) {
-    if (protect_) mprotect(reinterpret_cast<void*>(address), bytes, allowed ? PROT_READ | PROT_WRITE : PROT_NONE);
+    if (protect_)
+      mprotect(reinterpret_cast<void*>(address), bytes, allowed ? PROT_READ | PROT_WRITE : PROT_NONE);
   }
 
   mutable std::mutex mutex_;

@@ -106,12 +106,13 @@ void ConservativeRevoker::visit(const RootRange& root) {
 
 // A stack is live from its thread's stack pointer up; what is below is dead and full of old pointers. This
 // may be said only of a mapping that is a stack and nothing else: the kernel's [stack], or what the C library
-// maps for a thread by default (as large as the stack limit says with the guard below it, the thread's
-// descriptor at its upper end). Elsewhere, in stacks that programs make themselves too, everything counts.
+// maps for a thread by default (as large as the stack limit says, with or without the guard below it, and the
+// thread's descriptor at its upper end). Elsewhere, in stacks that programs make themselves too, everything counts.
 uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
   const Range mapping = root.mapping;
+  const size_t whole = os::default_stack_bytes();
   const bool thread_stack =
-      root.guard_below != 0 && root.guard_below + mapping.size() == os::default_stack_bytes();
+      root.guard_below != 0 && (mapping.size() == whole || root.guard_below + mapping.size() == whole);
   if (!root.main_stack && !thread_stack) return 0;
   auto start_for = [&](uintptr_t stack_pointer, uintptr_t thread_pointer) -> uintptr_t {
     if (!mapping.contains(stack_pointer)) return 0;

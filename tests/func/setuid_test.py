@@ -55,6 +55,10 @@ def main():
         if obeys.stdout != "secure=0\n" or "nonsense" not in obeys.stderr or obeys.stderr.count("\n") < 4:
             print("FAILED: the plain program should have complained of the options and printed statistics")
             return 1
+        lines = obeys.stderr.splitlines()
+        if not all(line.startswith("nonreuse: ") and line.count("nonreuse: ") == 1 for line in lines):
+            print("FAILED: every line should begin with 'nonreuse: ', once")
+            return 1
         if ignores.stdout != "secure=1\n" or ignores.stderr:
             print("FAILED: the setuid program should have been silent")
             return 1

@@ -17,7 +17,7 @@ static void check_marks(size_t slot) {
 }
 
 int main(int argc, char** argv) {
-  int rounds = argc > 1 ? atoi(argv[1]) : 40;
+  int rounds = argc > 1 ? atoi(argv[1]) : 20;
   uint32_t next = 1;
   for (int round = 1; round <= rounds; ++round) {
     uint64_t state = (uint64_t)round * 0x9e3779b97f4a7c15u;

@@ -1,7 +1,9 @@
 """Measured runs of programs: what they print, how they end, what they cost.
 
-The work is done by the small static program measure.cpp, which is compiled at need; its head says why it exists.
+The work is done by the small static program measure.cpp, which is compiled at need; its head says why it
+exists.
 """
+
 from __future__ import annotations
 
 import json

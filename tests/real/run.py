@@ -3,11 +3,12 @@
 
   tests/real/run.py [--library PATH] [--quick | --full] [name ...]
 
-Each program runs once on the system's malloc and once with the library preloaded, on inputs that are made here.
-A program whose package is not installed is skipped, and the line says which package. The ratios of processor time
-and peak memory are of single runs: bench/run.py measures properly. Exit status: 0 all passed, 1 some failed,
-77 nothing could be run.
+Each program runs once on the system's malloc and once with the library preloaded, on inputs that are made
+here. A program whose package is not installed is skipped, and the line says which package. The ratios of
+processor time and peak memory are of single runs: bench/run.py measures properly. Exit status: 0 all
+passed, 1 some failed, 77 nothing could be run.
 """
+
 from __future__ import annotations
 
 import argparse

@@ -1,9 +1,11 @@
 """The real programs: what each runs on, and what of it must be the same under every heap.
 
-A workload is prepared once (its inputs are made, outside any measurement) and then run as often as wanted, each
-time in an empty folder of its own, with or without a preloaded library. Every run records named outputs; two runs
-agree if all of them are equal byte by byte. The programs are Debian's, named by their full paths.
+A workload is prepared once (its inputs are made, outside any measurement) and then run as often as wanted,
+each time in an empty folder of its own, with or without a preloaded library. Every run records named
+outputs; two runs agree if all of them are equal byte by byte. The programs are Debian's, named by their
+full paths.
 """
+
 from __future__ import annotations
 
 import os
@@ -233,7 +235,7 @@ def run_z3(run: Run) -> None:
 
 
 def prepare_pages(inputs: pathlib.Path, scale: str) -> None:
-    pages = sized(scale, 3, 6, 30, 12)
+    pages = sized(scale, 3, 6, 30, 5)
     (inputs / "pages.ps").write_bytes(page.postscript(pages))
     (inputs / "pages.pdf").write_bytes(page.pdf(pages))
 
@@ -320,7 +322,7 @@ def work_on_redis(run: Run, server: measure.Running, client: list[str]) -> None:
         time.sleep(0.02)
     run.outputs["load"] = run.helper([*client, "--pipe"], run.inputs / "commands.resp").splitlines()[-1]
     run.outputs["digest of the load"] = run.helper([*client, "DEBUG", "DIGEST"])
-    count = str(sized(run.scale, 20000, 60000, 400000, 120000))
+    count = str(sized(run.scale, 20000, 60000, 400000, 40000))
     # Every key of the random range is met for certain, and every value written to it is the same.
     for tests in (
         ["-r", "500", "-t", "set,get,hset,sadd"],
@@ -416,7 +418,7 @@ WORKLOADS = [
     Workload("z3", {"/usr/bin/z3": "z3"}, run_z3, prepare_z3),
     Workload("ghostscript", {"/usr/bin/gs": "ghostscript"}, run_ghostscript, prepare_pages),
     Workload("sqlite3", {"/usr/bin/sqlite3": "sqlite3"}, run_sqlite, prepare_sqlite),
-    # Debian's redis-server is linked with jemalloc; glibc's own malloc comes back by preloading the C library.
+    # Debian's redis-server is linked with jemalloc; preloading the C library brings glibc's malloc back.
     Workload(
         "redis",
         {"/usr/bin/redis-server": "redis-server", "/usr/bin/redis-benchmark": "redis-tools"},

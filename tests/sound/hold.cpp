@@ -138,8 +138,10 @@ __attribute__((noinline)) void free_victims() {
   for (size_t i = 0; i < victim_count; ++i) free(reinterpret_cast<void*>(reveal(victims[i].start)));
 }
 
-// Marks every victim that [p, p + size) overlaps. Compares complements, which descend as addresses ascend.
-void look_for_overlap(const void* p, size_t size) {
+// Marks every victim that the new object, with all that is usable of it, overlaps. Compares complements, which
+// descend as addresses ascend.
+void look_for_overlap(void* p) {
+  const size_t size = malloc_usable_size(p);
   const uintptr_t last = ~(reinterpret_cast<uintptr_t>(p) + size - 1);  // complement of the last byte
   // The first victim, by address, that ends behind p. Victims do not overlap each other.
   const uintptr_t first = ~reinterpret_cast<uintptr_t>(p);
@@ -176,7 +178,7 @@ __attribute__((noinline)) void churn(size_t bytes, uint64_t seed) {
     free(slots[slot]);
     char* p = static_cast<char*>(checked_malloc(size));
     slots[slot] = p;
-    look_for_overlap(p, size);
+    look_for_overlap(p);
     memset(p, 0x5a, std::min<size_t>(size, 8192));
     p[size - 1] = 0x5a;
     done += size;
@@ -228,7 +230,7 @@ __attribute__((noinline)) void fill(size_t victims_size, size_t size, size_t byt
   const size_t wanted = victims_of_size(victims_size);
   for (size_t done = 0, n = 0; done < bytes; done += size, ++n) {
     if (n % 1024 == 0 && overlapped_of_size(victims_size) == wanted) return;
-    look_for_overlap(checked_malloc(size), size);
+    look_for_overlap(checked_malloc(size));
   }
 }
 
@@ -239,6 +241,10 @@ void look_for_reuse(size_t threads, unsigned percent, size_t bytes) {
       if (malloc_revoke != nullptr) malloc_revoke();
     }
     churn_with(threads, bytes, 100 + round);
+  }
+  // Whatever a thread may have put aside for another size.
+  for (size_t size = 8; size < 2048; size += 16) {
+    for (int i = 0; i < 300; ++i) look_for_overlap(checked_malloc(size));
   }
   for (size_t size : kSizes) {
     fill(size, size, std::max<size_t>(size_t{128} << 20, size * 64));

@@ -15,11 +15,21 @@ class BitsTest : public CoreTest {
   void fill() {
     for (uint64_t& word : words) {
       switch (random.below(5)) {
-        case 0: word = 0; break;
-        case 1: word = bits::kAll; break;
-        case 2: word = bits::kAll << random.below(64); break;
-        case 3: word = bits::kAll >> random.below(64); break;
-        default: word = random.word() & random.word(); break;
+        case 0:
+          word = 0;
+          break;
+        case 1:
+          word = bits::kAll;
+          break;
+        case 2:
+          word = bits::kAll << random.below(64);
+          break;
+        case 3:
+          word = bits::kAll >> random.below(64);
+          break;
+        default:
+          word = random.word() & random.word();
+          break;
       }
     }
   }
@@ -65,10 +75,13 @@ TEST_F(BitsTest, SetAndClearChangeTheRangeAndNothingElse) {
     const uint64_t start = random.below(kBits);
     const uint64_t length = random.between(1, kBits - start);
     const bool value = random.one_in(2);
-    if (value) bits::set(words, start, length);
-    else bits::clear(words, start, length);
+    if (value)
+      bits::set(words, start, length);
+    else
+      bits::clear(words, start, length);
     for (uint64_t at = start; at < start + length; ++at) model[at] = value;
-    for (uint64_t at = 0; at < kBits; ++at) ASSERT_EQ(bits::test(words, at), model[at]) << start << "+" << length;
+    for (uint64_t at = 0; at < kBits; ++at)
+      ASSERT_EQ(bits::test(words, at), model[at]) << start << "+" << length;
   }
 }
 
@@ -77,7 +90,8 @@ TEST_F(BitsTest, AnyAndAllSeeWhatIsThere) {
   for (int round = 0; round < 50000; ++round) {
     fill();
     const uint64_t start = random.below(kBits);
-    const uint64_t length = random.between(1, random.one_in(2) ? kBits - start : std::min<uint64_t>(5, kBits - start));
+    const uint64_t length =
+        random.between(1, random.one_in(2) ? kBits - start : std::min<uint64_t>(5, kBits - start));
     bool any = false, all = true;
     for (uint64_t at = start; at < start + length; ++at) {
       any |= bit(at);

@@ -144,7 +144,8 @@ TEST_F(HeapTest, ReleasedRunsJoinBothNeighbours) {
             world.check();
           }
           ASSERT_EQ(world.holes(), (std::vector<Run>{{runs[1].start, left + middle + right}}));
-          ASSERT_EQ(world.take(left + middle + right).start, runs[1].start) << "the joined run is found again";
+          ASSERT_EQ(world.take(left + middle + right).start, runs[1].start)
+              << "the joined run is found again";
         }
       }
     }
@@ -297,7 +298,8 @@ TEST_F(HeapTest, ExtendTakesWhatIsFreeBehindAndNoMore) {
   world.taken.clear();
   world.keep({last.start, 1000});
   world.check();
-  EXPECT_FALSE(world.heap.extend({last.start, 1000}, world.heap.top_size() + 1001)) << "beyond what is committed";
+  EXPECT_FALSE(world.heap.extend({last.start, 1000}, world.heap.top_size() + 1001))
+      << "beyond what is committed";
   EXPECT_FALSE(world.heap.extend({last.start, 1000}, kMaxChunk + 1));
 }
 
@@ -355,7 +357,8 @@ TEST_F(HeapTest, OutOfMemoryAtEveryCommitLosesNothing) {
       if (random.one_in(3) && !world.taken.empty()) {
         world.release(world.any(random));
       } else {
-        failures += world.take(random.one_in(20) ? random.between(50000, 200000) : random.between(1, 5000)).empty();
+        failures +=
+            world.take(random.one_in(20) ? random.between(50000, 200000) : random.between(1, 5000)).empty();
       }
     }
     world.check();
@@ -428,7 +431,8 @@ TEST_F(HeapTest, RunsWithoutARecordAreFoundWhenANeighbourIsReleased) {
   }
 }
 
-// ---- somebody else's mappings ------------------------------------------------------------------------------
+// ---- somebody else's mappings
+// ------------------------------------------------------------------------------
 
 TEST_F(HeapTest, OccupiedRangesAreSkippedAndNeverHandedOut) {
   World world(512 * kMiB);
@@ -451,36 +455,38 @@ TEST_F(HeapTest, OccupiedRangesAreSkippedAndNeverHandedOut) {
   world.check();
 }
 
-// ---- giving back --------------------------------------------------------------------------------------------
+// ---- giving back
+// --------------------------------------------------------------------------------------------
 
 constexpr Granules kSegment = 8 * kMiB / kGranule;
 
 TEST_F(HeapTest, SegmentsAreUnmappedEverySoManyConsolidationsAndMappedAgain) {
   World world(512 * kMiB);
   const Run before = world.take(2);
-  std::vector<Run> segments = row(world, {kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1,
-                                          kSegment, 1, kSegment, 1});
+  std::vector<Run> segments = row(world, {kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1, kSegment, 1,
+                                          kSegment, 1, kSegment, 1, kSegment, 1});
   for (size_t i = 1; i < segments.size(); ++i) segments.erase(segments.begin() + static_cast<long>(i));
   ASSERT_EQ(segments.size(), 8u);
   for (const Run run : segments) world.release(run);
   ASSERT_EQ(world.memory.calls(Call::uncommit), 0u);
   // Each of these joins the top: a consolidation.
-  for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i) world.release(world.keep(world.heap.take_aligned(kSegment + 1, 1)));
+  for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i)
+    world.release(world.keep(world.heap.take_aligned(kSegment + 1, 1)));
   EXPECT_GT(world.memory.calls(Call::uncommit), 0u);
   world.check();
   const size_t committed = world.memory.committed_bytes();
   EXPECT_GT(world.memory.count(Page::uncommitted, world.space.address(segments[0].start),
                                world.space.address(segments[7].end())),
             (4 * kMiB) / SimulatedMemory::kPageSize);
-  // And mapped again when they are needed: before the heap grows at its end.
-  const Granule top = world.heap.top();
+  // And mapped again when they are needed: before more is committed at the end.
+  const Granule end = world.heap.top() + world.heap.top_size();
   std::vector<Run> again;
   for (int i = 0; i < 7; ++i) again.push_back(world.take(kSegment - 2 * kPage));
   for (const Run run : again) {
     ASSERT_FALSE(run.empty());
     EXPECT_TRUE(world.all_zero({run.start + kPage, 16})) << "fresh pages";
   }
-  EXPECT_EQ(world.heap.top(), top);
+  EXPECT_EQ(world.heap.top() + world.heap.top_size(), end);
   EXPECT_GT(world.memory.committed_bytes(), committed);
   EXPECT_EQ(world.taken.count(before.start), 1u);
   world.check();
@@ -517,7 +523,8 @@ TEST_F(HeapTest, TrimGivesBackTheVictimToo) {
   world.release(large);
   world.release(world.take(5));  // cuts the long run: its rest was the victim
   EXPECT_TRUE(world.heap.trim(0));
-  EXPECT_GT(world.memory.count(Page::uncommitted, world.space.address(large.start), world.space.address(large.end())),
+  EXPECT_GT(world.memory.count(Page::uncommitted, world.space.address(large.start),
+                               world.space.address(large.end())),
             kSegment / kPage - 3);
   world.check();
   world.scribble(world.take(kSegment - 4 * kPage));
@@ -579,7 +586,8 @@ TEST_F(HeapTest, AVacancyServesTheVeryRequestThatFillsIt) {
   world.check();
 }
 
-// ---- zeroes -------------------------------------------------------------------------------------------------
+// ---- zeroes
+// -------------------------------------------------------------------------------------------------
 
 // I5: whatever was taken, written to, released, discarded, trapped, unmapped, mapped again in whatever order:
 // after cleanse() a run reads as zero.
@@ -591,8 +599,9 @@ TEST_F(HeapTest, CleansedMemoryIsZeroAlways) {
       const uint64_t what = random.below(20);
       if (what < 9) {
         const Granules length = random.one_in(4) ? random.between(256, 6000) : random.between(1, 600);
-        const Run run = random.one_in(3) ? world.keep(world.heap.take_aligned(length, Granules{1} << random.below(9)))
-                                         : world.take(length);
+        const Run run = random.one_in(3)
+                            ? world.keep(world.heap.take_aligned(length, Granules{1} << random.below(9)))
+                            : world.take(length);
         if (run.empty()) continue;
         world.heap.cleanse(run);
         ASSERT_TRUE(world.all_zero(run)) << "op " << op;
@@ -630,12 +639,14 @@ TEST_F(HeapTest, CleanseTouchesNothingThatIsKnownToBeZero) {
   const Run fresh = world.take(64 * kPage);
   ASSERT_TRUE(world.memory.discard(world.space.address(fresh.start), 64 * kPage * kGranule));
   EXPECT_FALSE(world.heap.cleanse(fresh));
-  EXPECT_EQ(world.memory.count(Page::committed, world.space.address(fresh.start), world.space.address(fresh.end())),
-            0u)
+  EXPECT_EQ(
+      world.memory.count(Page::committed, world.space.address(fresh.start), world.space.address(fresh.end())),
+      0u)
       << "a page was touched";
   world.heap.cleanse(fresh);
-  EXPECT_EQ(world.memory.count(Page::discarded, world.space.address(fresh.start), world.space.address(fresh.end())),
-            0u)
+  EXPECT_EQ(
+      world.memory.count(Page::discarded, world.space.address(fresh.start), world.space.address(fresh.end())),
+      0u)
       << "its owner may have written to it: known no more";
 }
 
@@ -670,7 +681,8 @@ TEST_F(HeapTest, ABlockThatIsSharedIsNotKnownToBeZero) {
   EXPECT_TRUE(world.all_zero(all));
 }
 
-// ---- at random ------------------------------------------------------------------------------------------------
+// ---- at random
+// ------------------------------------------------------------------------------------------------
 
 void random_operations(World& world, uint64_t seed, int operations, int check_every) {
   Random random(seed);
@@ -683,8 +695,9 @@ void random_operations(World& world, uint64_t seed, int operations, int check_ev
       if (run.length > 2 && random.one_in(3)) world.cut(run, random.between(1, run.length - 1));
       world.release(world.taken.at(run.start));
     } else if (what < 80) {
-      world.take(random.one_in(30) ? random.between(1, 60000)
-                                   : random.one_in(4) ? random.between(60, 70) : random.between(1, 400));
+      world.take(random.one_in(30)  ? random.between(1, 60000)
+                 : random.one_in(4) ? random.between(60, 70)
+                                    : random.between(1, 400));
     } else if (what < 88) {
       const Granules alignment = Granules{1} << random.below(11);
       const Run run = world.keep(world.heap.take_aligned(random.between(1, 300), alignment));

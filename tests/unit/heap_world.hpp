@@ -44,7 +44,7 @@ class Random {
   uint64_t size(uint64_t most) {
     const unsigned bits = 64 - static_cast<unsigned>(std::countl_zero(most));
     const uint64_t value = word() >> (64 - between(1, bits));
-    return value % (most + 1);
+    return most == ~uint64_t{0} ? value : value % (most + 1);
   }
 
  private:

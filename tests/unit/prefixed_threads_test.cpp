@@ -149,7 +149,9 @@ TEST(PrefixedThreads, WhatIsHeldIsNotReused) {
         const uintptr_t start = word;
         if (p < start + kSize && start < p + size) overlaps.fetch_add(1);
       }
-      if (i % 4000 == 0) EXPECT_EQ(dlmalloc_revoke(), 0);
+      if (i % 4000 == 0) {
+        EXPECT_EQ(dlmalloc_revoke(), 0);
+      }
     }
     for (void* slot : slots) dlfree(slot);
   });

@@ -24,7 +24,9 @@ class RecordRoom {
 };
 
 struct ByKey {
-  bool operator()(Run a, Run b) const { return a.length != b.length ? a.length < b.length : a.start < b.start; }
+  bool operator()(Run a, Run b) const {
+    return a.length != b.length ? a.length < b.length : a.start < b.start;
+  }
 };
 
 class RunIndexTest : public CoreTest {
@@ -112,12 +114,14 @@ TEST_F(RunIndexTest, AgreesWithASetOverManyOperations) {
 
 TEST_F(RunIndexTest, EveryBoundaryOfAnOctave) {
   for (unsigned shift = kIndexedMinShift; shift < 36; ++shift) {
-    for (const Granules length : {(Granules{1} << shift) - 1, Granules{1} << shift, (Granules{1} << shift) + 1}) {
+    for (const Granules length :
+         {(Granules{1} << shift) - 1, Granules{1} << shift, (Granules{1} << shift) + 1}) {
       if (length >= kIndexedMin) insert({length * 3, length});
     }
   }
   for (unsigned shift = kIndexedMinShift; shift < 36; ++shift) {
-    for (const Granules length : {(Granules{1} << shift) - 1, Granules{1} << shift, (Granules{1} << shift) + 1}) {
+    for (const Granules length :
+         {(Granules{1} << shift) - 1, Granules{1} << shift, (Granules{1} << shift) + 1}) {
       expect_best_fit(length);
     }
   }

@@ -205,7 +205,9 @@ TEST_F(SimulatedMemoryTest, RefusesWhatItIsToldTo) {
 
 TEST_F(SimulatedMemoryTest, NotesEveryBreach) {
   size_t seen = 0;
-  const auto breached = [&] { return std::exchange(seen, memory.breaches().size()) + 1 == memory.breaches().size(); };
+  const auto breached = [&] {
+    return std::exchange(seen, memory.breaches().size()) + 1 == memory.breaches().size();
+  };
   memory.commit(base, 2 * kPage);
   memory.commit(base + kPage, kPage);
   EXPECT_TRUE(breached()) << "committed twice";

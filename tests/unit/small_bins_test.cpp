@@ -1,4 +1,5 @@
-// The exact bins: hints are believed only as far as the free bitmap agrees, oldest first, none handed out twice.
+// The exact bins: hints are believed only as far as the free bitmap agrees, oldest first, none handed out
+// twice.
 #include "heap/small_bins.hpp"
 
 #include <vector>
@@ -10,7 +11,9 @@ namespace {
 
 class SmallBinsTest : public CoreTest {
  protected:
-  SmallBinsTest() : hints(SmallBins::kBytes / sizeof(uint64_t)), free_bits(1 << 14) { bins.attach(hints.data()); }
+  SmallBinsTest() : hints(SmallBins::kBytes / sizeof(uint64_t)), free_bits(1 << 14) {
+    bins.attach(hints.data());
+  }
 
   void free_run(Run run) {
     bits::set(free_bits.data(), run.start, run.length);

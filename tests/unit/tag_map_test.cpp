@@ -1,4 +1,5 @@
-// The out-of-line boundary tags. I3: by its tag a chunk is in one state; a double claim is decided by the tag.
+// The out-of-line boundary tags. I3: by its tag a chunk is in one state; a double claim is decided by the
+// tag.
 #include "heap/tag_map.hpp"
 
 #include <atomic>
@@ -21,7 +22,8 @@ class TagMapTest : public CoreTest {
   TagMap tags;
 };
 
-const std::vector<Granules> kSizes{1, 2, 3, 31, 61, 62, 63, 64, 65, 127, 128, 4095, 4096, 65535, 65536, 700000};
+const std::vector<Granules> kSizes{1,  2,   3,   31,   61,   62,    63,    64,
+                                   65, 127, 128, 4095, 4096, 65535, 65536, 700000};
 
 TEST_F(TagMapTest, LengthsOfEverySizeComeBack) {
   for (const Granules size : kSizes) {
@@ -96,8 +98,10 @@ TEST_F(TagMapTest, CoveringFindsTheChunkFromEveryInterior) {
         if (run.length >= kIndexedMin) tags.mark_run(run, static_cast<uint32_t>(random.word()));
         continue;
       }
-      if (random.one_in(2)) tags.set_live(run.start, run.length);
-      else tags.set_freed(run.start, run.length);
+      if (random.one_in(2))
+        tags.set_live(run.start, run.length);
+      else
+        tags.set_freed(run.start, run.length);
       for (Granule g = run.start; g < run.end(); ++g) owner[g] = run;
     }
     for (Granule at = 0; at < 4096; ++at) ASSERT_EQ(tags.covering(at, at), owner[at]) << at;

@@ -1,4 +1,4 @@
-// Objects, strings, maps, buffers, compression, hashing and worker threads. Usage: churn.js ROUNDS. Prints digests.
+// Objects, strings, maps, buffers, compression, hashing, workers. Usage: churn.js ROUNDS; prints digests.
 'use strict';
 const crypto = require('crypto');
 const zlib = require('zlib');
@@ -19,7 +19,8 @@ function word(draw) {
 }
 
 function tree(draw, depth) {
-  return depth === 0 ? { key: draw(1000) } : { key: draw(1000), left: tree(draw, depth - 1), right: tree(draw, depth - 1) };
+  const node = { key: draw(1000) };
+  return depth === 0 ? node : { ...node, left: tree(draw, depth - 1), right: tree(draw, depth - 1) };
 }
 
 const total = (node) => (node ? node.key + total(node.left) + total(node.right) : 0);

@@ -41,7 +41,9 @@ local function one_round(round)
   table.sort(keys)
   local out = {}
   for _, key in ipairs(keys) do
-    table.sort(index[key], function(a, b) return a.word < b.word or (a.word == b.word and a.place < b.place) end)
+    table.sort(index[key], function(a, b)
+      return a.word < b.word or (a.word == b.word and a.place < b.place)
+    end)
     for _, entry in ipairs(index[key]) do out[#out + 1] = ("%s@%d"):format(entry.word, entry.place) end
   end
   local page = table.concat(words, " "):gsub("(%a)(%a*)(%a)", "%3%2%1")

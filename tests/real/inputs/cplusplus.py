@@ -28,7 +28,8 @@ UNIT = """
 template <int N> struct Fold@ { static constexpr unsigned long value = Fold@<N - 1>::value * 31 + N; };
 template <> struct Fold@<0> { static constexpr unsigned long value = @; };
 struct Record@ {
-  std::string name; std::vector<std::pair<int, std::string>> parts; std::map<std::string, std::set<int>> index;
+  std::string name; std::vector<std::pair<int, std::string>> parts;
+  std::map<std::string, std::set<int>> index;
   std::variant<int, double, std::string, std::vector<Number@>> extra;
 };
 unsigned long unit@(const std::vector<std::string>& words) {
@@ -40,11 +41,15 @@ unsigned long unit@(const std::vector<std::string>& words) {
     ++count; sum += static_cast<long>(word.size()); last = word;
   }
   std::vector<Record@*> order;
-  for (auto& [key, record] : records) { record.name = key; record.extra = Number@{@}.values(); order.push_back(&record); }
-  std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return std::tie(a->name, a->parts) < std::tie(b->name, b->parts); });
+  for (auto& [key, record] : records) {
+    record.name = key; record.extra = Number@{@}.values(); order.push_back(&record);
+  }
+  std::sort(order.begin(), order.end(),
+            [](auto* a, auto* b) { return std::tie(a->name, a->parts) < std::tie(b->name, b->parts); });
   std::function<unsigned long(Record@*)> weigh = [&](Record@* r) {
     return std::visit([&](auto& v) -> unsigned long {
-      if constexpr (requires { v.size(); }) return v.size() + r->parts.size(); else return static_cast<unsigned long>(v); }, r->extra);
+      if constexpr (requires { v.size(); }) return v.size() + r->parts.size();
+      else return static_cast<unsigned long>(v); }, r->extra);
   };
   return std::accumulate(order.begin(), order.end(), Fold@<@ + 120>::value,
                          [&](unsigned long sum, Record@* r) { return sum * 7 + weigh(r); });
@@ -54,7 +59,8 @@ unsigned long unit@(const std::vector<std::string>& words) {
 SPLIT_BY_PATTERN = """static const std::regex pattern("([a-z]+)-([0-9]*)x?"); std::smatch found;
     if (std::regex_match(word, found, pattern)) records[found[1]].parts.emplace_back(@, found[2]);"""
 
-SPLIT_BY_HAND = """if (auto at = word.find('-'); at != word.npos) records[word.substr(0, at)].parts.emplace_back(@, word.substr(at + 1));"""
+SPLIT_BY_HAND = """if (auto at = word.find('-'); at != word.npos)
+      records[word.substr(0, at)].parts.emplace_back(@, word.substr(at + 1));"""
 
 
 def make(units: int, ranges: bool, patterns: bool) -> bytes:

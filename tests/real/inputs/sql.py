@@ -21,13 +21,16 @@ SELECT i.label, total, rank() OVER (ORDER BY total DESC) FROM (SELECT item, sum(
   GROUP BY item) t JOIN item i ON i.id = t.item ORDER BY total DESC, i.label LIMIT 40;
 SELECT customer, group_concat(note, '+') FROM (SELECT customer, note FROM sale WHERE count > 90 ORDER BY id)
   GROUP BY customer ORDER BY customer LIMIT 200;
-WITH RECURSIVE walk(n, text) AS (SELECT 1, 'a' UNION ALL SELECT n + 1, substr(text || n, -200) FROM walk WHERE n < 4000)
+WITH RECURSIVE walk(n, text) AS (SELECT 1, 'a' UNION ALL
+  SELECT n + 1, substr(text || n, -200) FROM walk WHERE n < 4000)
   SELECT max(n), length(group_concat(text)) FROM walk;
 SELECT count(*) FROM sale a JOIN sale b ON a.note = b.note AND a.id < b.id;
-SELECT json_group_array(json_object('label', label, 'price', price)) FROM (SELECT * FROM item ORDER BY id LIMIT 500);
+SELECT json_group_array(json_object('label', label, 'price', price)) FROM
+  (SELECT * FROM item ORDER BY id LIMIT 500);
 UPDATE sale SET note = upper(note) || count WHERE item % 3 = 0;
 DELETE FROM sale WHERE id % 5 = 2;
-CREATE TABLE copy AS SELECT s.*, c.name FROM sale s JOIN customer c ON c.id = s.customer ORDER BY s.note, s.id;
+CREATE TABLE copy AS SELECT s.*, c.name FROM sale s JOIN customer c ON c.id = s.customer
+  ORDER BY s.note, s.id;
 SELECT count(*), sum(length(note)), sum(length(name)) FROM copy;
 SELECT hex(data) FROM item WHERE id % 97 = 1 ORDER BY id;
 PRAGMA integrity_check;

@@ -1,0 +1,103 @@
+// When a sweep is due: thresholds from options and figures, and the minimum that adapts.
+#include "revoke/policy.hpp"
+
+#include "heap_world.hpp"
+
+namespace nonreuse {
+namespace {
+
+constexpr uint64_t kStart = kMiB;    // the first minimum
+constexpr uint64_t kCap = 8 * kMiB;  // its cap in small heaps
+constexpr uint64_t kSecond = 1'000'000'000;
+
+class PolicyTest : public CoreTest {
+ protected:
+  uint64_t threshold(uint64_t live = 0) const { return policy.threshold(options, live); }
+  void busy_sweep(uint64_t live = 0) { policy.note_sweep(kSecond, kSecond, 0, live); }
+  void idle_sweep(uint64_t live = 0) { policy.note_sweep(1, kSecond, 0, live); }
+
+  Policy policy;
+  Options options = [] {
+    Options o{};
+    o.percent = 25;
+    return o;
+  }();
+};
+
+TEST_F(PolicyTest, ThePercentageOfLiveHeapAndRootsBeyondTheMinimum) {
+  EXPECT_EQ(threshold(0), kStart);
+  EXPECT_EQ(threshold(4 * kMiB), kStart);
+  EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 25.0 * kMiB, 100);
+  policy.note_sweep(1, kSecond, 60 * kMiB, 100 * kMiB);
+  EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 40.0 * kMiB, 100) << "roots count";
+  options.percent = 200;
+  EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 320.0 * kMiB, 1000);
+}
+
+TEST_F(PolicyTest, TheMinimumOfTheOptionsReplacesTheAdaptiveOne) {
+  options.min = 64 * kKiB;
+  EXPECT_EQ(threshold(0), 64 * kKiB);
+  for (int i = 0; i < 20; ++i) busy_sweep();
+  EXPECT_EQ(threshold(0), 64 * kKiB);
+  options.min = 50 * kMiB;
+  EXPECT_EQ(threshold(100 * kMiB), 50 * kMiB);
+}
+
+TEST_F(PolicyTest, TheMaximumBoundsEverything) {
+  options.max = 10 * kMiB;
+  EXPECT_EQ(threshold(1000 * kMiB), 10 * kMiB);
+  EXPECT_EQ(threshold(0), kStart);
+  options.min = 20 * kMiB;
+  EXPECT_EQ(threshold(0), 10 * kMiB);
+}
+
+TEST_F(PolicyTest, TheMinimumGrowsAtMostAQuarterInFourSweeps) {
+  uint64_t before = threshold(0);
+  for (int round = 0; round < 5; ++round) {
+    for (int i = 0; i < 4; ++i) busy_sweep();
+    const uint64_t now = threshold(0);
+    EXPECT_GT(now, before);
+    EXPECT_LE(now, before + before / 4);
+    before = now;
+  }
+}
+
+TEST_F(PolicyTest, TheMinimumIsCappedAndFallsBack) {
+  for (int i = 0; i < 300; ++i) busy_sweep();
+  EXPECT_EQ(threshold(0), kCap);
+  idle_sweep();
+  EXPECT_LT(threshold(0), kCap);
+  for (int i = 0; i < 300; ++i) idle_sweep();
+  EXPECT_EQ(threshold(0), kStart);
+  for (int i = 0; i < 300; ++i) busy_sweep(100 * kMiB);  // a larger heap has a larger cap
+  EXPECT_EQ(threshold(0), 50 * kMiB);
+  busy_sweep(0);
+  EXPECT_EQ(threshold(0), kCap) << "and a smaller one again when the heap shrinks";
+}
+
+TEST_F(PolicyTest, AShareOfTheCpuBetweenTheBoundsChangesNothing) {
+  for (int i = 0; i < 10; ++i) busy_sweep();
+  const uint64_t before = threshold(0);
+  policy.note_sweep(kSecond / 33, kSecond, 0, 0);  // 3 %
+  EXPECT_EQ(threshold(0), before);
+  policy.note_sweep(kSecond / 19, kSecond, 0, 0);  // above 5 %
+  EXPECT_GT(threshold(0), before);
+}
+
+// Also at the maximum: else a process in which no sweep succeeds would try at every sealed batch.
+TEST_F(PolicyTest, AfterFailuresItWaitsForTwiceAsMuchUpTo64Times) {
+  for (const uint64_t most : {uint64_t{0}, uint64_t{kMiB / 2}}) {
+    Policy fresh;
+    options.max = most;
+    const uint64_t first = fresh.threshold(options, 0);
+    for (int i = 1; i <= 10; ++i) {
+      fresh.note_failure();
+      EXPECT_EQ(fresh.threshold(options, 0), first << std::min(i, 6));
+    }
+    fresh.note_sweep(kSecond / 33, kSecond, 0, 0);
+    EXPECT_EQ(fresh.threshold(options, 0), first) << "one success, and all is as before";
+  }
+}
+
+}  // namespace
+}  // namespace nonreuse

@@ -1,0 +1,221 @@
+// The quarantine's books: what is sealed is painted once, oldest first; large chunks by their state.
+#include "revoke/quarantine.hpp"
+
+#include <vector>
+
+#include "heap_world.hpp"
+
+namespace nonreuse {
+namespace {
+
+constexpr Granule kGranules = Granule{1} << 22;
+
+class QuarantineTest : public CoreTest {
+ protected:
+  QuarantineTest() : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), summary(64) {
+    shadow.attach(painted.data(), hits.data(), summary.data());
+    EXPECT_TRUE(space.init());
+  }
+
+  Batch* batch_of(std::initializer_list<Run> chunks) {
+    Batch* batch = quarantine.take_batch_locked();
+    for (const Run chunk : chunks) EXPECT_TRUE(batch->append({chunk.start, chunk.length}));
+    return batch;
+  }
+  void seal(std::initializer_list<Run> chunks) {
+    uint64_t bytes = 0;
+    for (const Run chunk : chunks) bytes += chunk.length * kGranule;
+    quarantine.seal_locked(batch_of(chunks), bytes);
+  }
+  Quarantine<SimulatedMemory>::Painted paint(uint64_t most = 0) {
+    return quarantine.paint_locked(shadow, most, [&](Granule start) {
+      asked.push_back(start);
+      return Granules{70000};
+    });
+  }
+  std::vector<Run> release() {
+    std::vector<Run> runs;
+    shadow.release(kGranules, [&](Run run) { runs.push_back(run); });
+    return runs;
+  }
+
+  SimulatedMemory memory{64 * kMiB};
+  Space space{memory};
+  Quarantine<SimulatedMemory> quarantine{space};
+  std::vector<uint64_t> painted, hits, summary;
+  Shadow shadow;
+  std::vector<Granule> asked;  // starts whose length was not in the batch
+};
+
+TEST_F(QuarantineTest, ABatchEntryKeepsStartAndLength) {
+  for (const Granule start : {uint64_t{0}, uint64_t{1}, (uint64_t{1} << 36) - 1, (uint64_t{1} << 47)}) {
+    for (const Granules length : {1u, 62u, 63u, 2047u, 65535u}) {
+      EXPECT_EQ(BatchEntry(start, length).start(), start);
+      EXPECT_EQ(BatchEntry(start, length).length(), length);
+    }
+    EXPECT_EQ(BatchEntry(start, 65536).start(), start);
+    EXPECT_EQ(BatchEntry(start, 65536).length(), 0u) << "does not fit: asked of the tag map";
+  }
+}
+
+TEST_F(QuarantineTest, ABatchTakesAsManyAsItHas) {
+  Batch* batch = quarantine.take_batch_locked();
+  for (uint32_t i = 0; i < Batch::kCapacity; ++i) ASSERT_TRUE(batch->append({i, 1}));
+  EXPECT_FALSE(batch->append({5, 1}));
+  EXPECT_EQ(batch->count.load(), Batch::kCapacity);
+}
+
+// I7: everything sealed is painted, nothing else.
+TEST_F(QuarantineTest, PaintsEverythingThatIsSealed) {
+  seal({{100, 5}, {200, 1}});
+  seal({{300, 2000}});
+  ASSERT_TRUE(quarantine.add_large_locked({10000, 5000}, false));
+  EXPECT_TRUE(quarantine.anything_locked());
+  EXPECT_EQ(quarantine.pending_bytes(), (5 + 1 + 2000 + 5000) * kGranule);
+  EXPECT_EQ(quarantine.sealed_chunks(), 4u);
+  const auto done = paint();
+  EXPECT_EQ(done.chunks, 4u);
+  EXPECT_EQ(done.granules, 7006u);
+  EXPECT_TRUE(done.twice.empty());
+  EXPECT_EQ(quarantine.pending_bytes(), 7006 * kGranule) << "painted is pending still";
+  quarantine.settle_large_locked(shadow, [](const LargeChunk&) { return true; });
+  EXPECT_EQ(release(), (std::vector<Run>{{100, 5}, {200, 1}, {300, 2000}, {10000, 5000}}));
+  quarantine.settle_books(0, 0);
+  EXPECT_EQ(quarantine.pending_bytes(), 0u);
+  EXPECT_FALSE(quarantine.anything_locked());
+  EXPECT_EQ(paint().chunks, 0u);
+}
+
+TEST_F(QuarantineTest, OnePassPaintsAboutAsManyAsAskedOldestFirst) {
+  seal({{100, 1}, {102, 1}, {104, 1}});
+  seal({{200, 1}, {202, 1}, {204, 1}});
+  seal({{300, 1}});
+  EXPECT_EQ(paint(2).chunks, 3u);
+  EXPECT_EQ(release(), (std::vector<Run>{{100, 1}, {102, 1}, {104, 1}}));
+  EXPECT_EQ(paint(4).chunks, 4u);
+  EXPECT_EQ(paint(4).chunks, 0u);
+}
+
+TEST_F(QuarantineTest, LargeChunksCountAgainstTheLimitToo) {
+  for (Granule i = 0; i < 5; ++i) quarantine.add_large_locked({i * 4096, 2048}, false);
+  EXPECT_EQ(paint(2).chunks, 2u);
+  EXPECT_EQ(paint(2).chunks, 2u);
+  EXPECT_EQ(paint(2).chunks, 1u);
+}
+
+TEST_F(QuarantineTest, LengthsThatDoNotFitAreAskedFor) {
+  quarantine.seal_locked(batch_of({{100, 70000}}), 70000 * kGranule);
+  EXPECT_EQ(paint().granules, 70000u);
+  EXPECT_EQ(asked, std::vector<Granule>{100});
+}
+
+TEST_F(QuarantineTest, AChunkThatIsThereTwiceIsFound) {
+  seal({{100, 5}, {200, 7}, {100, 5}, {300, 1}});
+  EXPECT_EQ(paint().twice, (Run{100, 5}));
+}
+
+TEST_F(QuarantineTest, TheSameLargeChunkTwiceIsFound) {
+  quarantine.add_large_locked({4096, 2048}, false);
+  quarantine.add_large_locked({4096, 2048}, false);
+  EXPECT_EQ(paint().twice, (Run{4096, 2048}));
+}
+
+// An open batch is painted as far as it is filled, and the rest when it is sealed: each entry once.
+TEST_F(QuarantineTest, OpenBatchesArePaintedPieceByPiece) {
+  Batch* batch = batch_of({{100, 1}, {102, 1}});
+  const auto none = [](Granule) { return Granules{0}; };
+  const auto first = quarantine.paint_open_locked(shadow, *batch, none);
+  EXPECT_EQ(first.chunks, 2u);
+  batch->bytes += first.granules * kGranule;
+  EXPECT_EQ(quarantine.paint_open_locked(shadow, *batch, none).chunks, 0u);
+  batch->append({104, 3});
+  EXPECT_EQ(quarantine.sealed_chunks(), 2u);
+  quarantine.seal_locked(batch, 5 * kGranule - batch->bytes);
+  EXPECT_EQ(quarantine.sealed_chunks(), 3u);
+  EXPECT_EQ(quarantine.sealed_bytes(), 5 * kGranule);
+  EXPECT_EQ(paint().chunks, 1u);
+  EXPECT_EQ(release(), (std::vector<Run>{{100, 1}, {102, 1}, {104, 3}}));
+}
+
+TEST_F(QuarantineTest, UsedBatchesAreUsedAgainAndEmpty) {
+  Batch* batch = batch_of({{100, 1}});
+  quarantine.seal_locked(batch, kGranule);
+  paint();
+  Batch* again = quarantine.take_batch_locked();
+  EXPECT_EQ(again, batch);
+  EXPECT_EQ(again->count.load(), 0u);
+  EXPECT_EQ(again->taken, 0u);
+  EXPECT_EQ(again->bytes, 0u);
+  EXPECT_EQ(again->next, nullptr);
+  EXPECT_NE(quarantine.take_batch_locked(), again);
+}
+
+// Trapped chunks hold no memory: they weigh a thirty-second.
+TEST_F(QuarantineTest, TrappedChunksWeighLittle) {
+  quarantine.add_large_locked({4096, 65536}, true);
+  EXPECT_EQ(quarantine.pending_bytes(), kMiB / 32);
+  EXPECT_EQ(quarantine.trapped_bytes(), kMiB);
+  paint();
+  quarantine.settle_large_locked(shadow, [](const LargeChunk& large) { return large.trapped; });
+  EXPECT_EQ(quarantine.trapped_bytes(), 0u);
+}
+
+TEST_F(QuarantineTest, HeldLargeChunksStayListedUntilTheyAreClear) {
+  quarantine.add_large_locked({4096, 2048}, true);
+  quarantine.add_large_locked({8192, 2048}, false);
+  paint();
+  shadow.hit_chunk({4096, 2048});
+  std::vector<Granule> left;
+  const auto leave = [&](const LargeChunk& large) {
+    left.push_back(large.chunk.start);
+    return true;
+  };
+  quarantine.settle_large_locked(shadow, leave);
+  EXPECT_EQ(left, std::vector<Granule>{8192});
+  EXPECT_EQ(quarantine.trapped_bytes(), 2048 * kGranule);
+  EXPECT_EQ(quarantine.held_trapped_bytes(), 2048 * kGranule);
+  EXPECT_EQ(quarantine.large_around_locked(4096 + 2047), (Run{4096, 2048}));
+  EXPECT_TRUE(quarantine.large_around_locked(8192).empty());
+  release();
+  EXPECT_EQ(paint().chunks, 0u) << "held is painted already";
+  quarantine.settle_large_locked(shadow, leave);
+  EXPECT_EQ(left, (std::vector<Granule>{8192, 4096}));
+  EXPECT_EQ(quarantine.held_trapped_bytes(), 0u);
+  EXPECT_FALSE(quarantine.anything_locked());
+}
+
+TEST_F(QuarantineTest, AChunkThatMayNotLeaveStays) {
+  quarantine.add_large_locked({4096, 2048}, true);
+  paint();
+  quarantine.settle_large_locked(shadow, [&](const LargeChunk& large) {
+    shadow.hit_chunk(large.chunk);
+    return false;
+  });
+  EXPECT_TRUE(release().empty());
+  EXPECT_TRUE(shadow.is_painted(4096));
+  EXPECT_EQ(quarantine.trapped_bytes(), 2048 * kGranule);
+  EXPECT_EQ(quarantine.large_around_locked(5000), (Run{4096, 2048}));
+}
+
+TEST_F(QuarantineTest, ManyLargeChunksKeepTheirStateAcrossGrowth) {
+  constexpr Granule kCount = 1000;
+  for (Granule i = 0; i < kCount; ++i) {
+    ASSERT_TRUE(quarantine.add_large_locked({i * 4096, 2048}, false));
+    if (i != kCount / 2) continue;
+    EXPECT_EQ(paint().chunks, i + 1);
+  }
+  EXPECT_EQ(paint().chunks, kCount - kCount / 2 - 1);
+  quarantine.settle_large_locked(shadow, [](const LargeChunk&) { return true; });
+  EXPECT_EQ(release().size(), kCount);
+}
+
+TEST_F(QuarantineTest, WithoutMemoryItSaysSo) {
+  memory.refuse(SimulatedMemory::Call::commit, SimulatedMemory::kAlways);
+  EXPECT_EQ(quarantine.take_batch_locked(), nullptr);
+  EXPECT_FALSE(quarantine.add_large_locked({4096, 2048}, true));
+  EXPECT_EQ(quarantine.trapped_bytes(), 0u);
+  EXPECT_EQ(quarantine.pending_bytes(), 0u);
+}
+
+}  // namespace
+}  // namespace nonreuse

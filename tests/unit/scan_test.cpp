@@ -1,0 +1,215 @@
+// The scan kernels against a word-by-word reference: random memory with few and many pointers, the bounds of
+// the heap's range, all short counts, bases of any alignment.
+#include "revoke/scan.hpp"
+
+#include <cstring>
+#include <vector>
+
+#include "base/bits.hpp"
+#include "heap_world.hpp"
+
+namespace nonreuse {
+namespace {
+
+constexpr uintptr_t kBase = 0x123450000000;
+constexpr size_t kExtent = 4 * kMiB + 48;  // no whole bitmap word at the end
+constexpr size_t kBitmapWords = kExtent / kGranule / 64 + 2;
+
+class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoice> {
+ protected:
+  void SetUp() override {
+    if (!kernel_available(GetParam())) GTEST_SKIP() << "this processor has no AVX2";
+    kernel = choose_kernel(GetParam());
+    painted.resize(kBitmapWords);
+    hits.resize(kBitmapWords);
+    expected.resize(kBitmapWords);
+    if (GetParam() == KernelChoice::scalar)
+      ASSERT_EQ(kernel, scan_scalar);
+    else
+      ASSERT_NE(kernel, scan_scalar);
+  }
+
+  void paint_at_random(unsigned one_in) {
+    for (size_t granule = 0; granule < kBitmapWords * 64; ++granule) {
+      if (random.one_in(one_in)) bits::set(painted.data(), granule, 1);
+    }
+  }
+  uint64_t random_word(unsigned one_in) {
+    if (!random.one_in(one_in)) return random.one_in(2) ? random.word() : random.size(~uint64_t{0});
+    switch (random.below(8)) {
+      case 0:
+        return kBase - random.between(1, 32);
+      case 1:
+        return kBase + kExtent + random.below(32);
+      case 2:
+        return kBase + (uint64_t{1} << random.between(40, 63)) + random.below(kExtent);
+      default:
+        return kBase + random.below(kExtent);
+    }
+  }
+  // What one word does, by the definition of a hit.
+  uint64_t reference(uint64_t word) {
+    if (word < target.base || word - target.base >= target.extent) return 0;
+    const uint64_t granule = (word - target.base) / kGranule;
+    if (!bits::test(painted.data(), granule) || bits::test(expected.data(), granule)) return 0;
+    bits::set(expected.data(), granule, 1);
+    return 1;
+  }
+  // Scans `count` words that start at `from` (any alignment), and compares.
+  void scan_and_compare(const char* from, size_t count) {
+    uint64_t news = 0;
+    for (size_t i = 0; i < count; ++i) {
+      uint64_t word;
+      memcpy(&word, from + i * sizeof word, sizeof word);
+      news += reference(word);
+    }
+    const uint64_t found = kernel(target, reinterpret_cast<const uint64_t*>(from), count);
+    ASSERT_EQ(hits, expected);
+    ASSERT_EQ(found, news);
+  }
+  void reset() {
+    std::fill(hits.begin(), hits.end(), 0);
+    std::fill(expected.begin(), expected.end(), 0);
+  }
+
+  Random random{1};
+  ScanKernel kernel = nullptr;
+  std::vector<uint64_t> painted, hits, expected;
+  ScanTarget target{kBase, kExtent, nullptr, nullptr};
+  void aim() {
+    target.painted = painted.data();
+    target.hits = hits.data();
+  }
+};
+
+TEST_P(ScanTest, EveryShortCountOfDenseWords) {
+  paint_at_random(2);
+  aim();
+  for (size_t count = 0; count <= 100; ++count) {
+    for (int round = 0; round < 20; ++round) {
+      std::vector<uint64_t> memory(count);
+      for (uint64_t& word : memory) word = random_word(2);
+      reset();
+      scan_and_compare(reinterpret_cast<const char*>(memory.data()), count);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(ScanTest, MemoryWithFewAndWithManyPointers) {
+  for (const unsigned pointers : {1u, 2u, 10u, 100u, 5000u}) {
+    for (const unsigned density : {1u, 2u, 50u, 2000u}) {
+      std::fill(painted.begin(), painted.end(), 0);
+      paint_at_random(density);
+      aim();
+      std::vector<uint64_t> memory(20000);
+      for (uint64_t& word : memory) word = random_word(pointers);
+      reset();
+      scan_and_compare(reinterpret_cast<const char*>(memory.data()), memory.size());
+      if (HasFatalFailure()) return;
+      scan_and_compare(reinterpret_cast<const char*>(memory.data()), memory.size());  // again: no news
+    }
+  }
+}
+
+TEST_P(ScanTest, TheBoundsOfTheRangeExactly) {
+  std::fill(painted.begin(), painted.end(), ~uint64_t{0});
+  aim();
+  for (const uintptr_t base : {kBase, uintptr_t{0}, uintptr_t{0x7ffffffff000}, ~uintptr_t{0} - 2 * kExtent}) {
+    target.base = base;
+    for (size_t place = 0; place < 40; ++place) {  // in every lane, in the vector part and in the rest
+      for (const uint64_t word : {base - 1, base, base + 1, base + 15, base + 16, base + kExtent - 1,
+                                  base + kExtent, base + kExtent + 1, ~uint64_t{0}, uint64_t{0}}) {
+        std::vector<uint64_t> memory(40, base + kExtent);
+        memory[place] = word;
+        reset();
+        scan_and_compare(reinterpret_cast<const char*>(memory.data()), memory.size());
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+  target.base = kBase;
+  target.extent = 0;
+  std::vector<uint64_t> memory(40, kBase);
+  reset();
+  scan_and_compare(reinterpret_cast<const char*>(memory.data()), memory.size());
+}
+
+TEST_P(ScanTest, BasesOfAnyAlignment) {
+  paint_at_random(2);
+  aim();
+  std::vector<char> bytes(8 * 1000 + 64);
+  for (size_t offset = 0; offset < 40; ++offset) {
+    for (size_t i = 0; i < 1000; ++i) {
+      const uint64_t word = random_word(2);
+      memcpy(bytes.data() + offset + i * 8, &word, 8);
+    }
+    for (const size_t count : {1u, 15u, 16u, 17u, 1000u}) {
+      reset();
+      scan_and_compare(bytes.data() + offset, count);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// More hits than the kernel's buffer holds, all in one piece.
+TEST_P(ScanTest, NothingButPointersForManyWords) {
+  std::fill(painted.begin(), painted.end(), ~uint64_t{0});
+  aim();
+  for (const size_t count : {480u, 495u, 496u, 497u, 512u, 513u, 528u, 1024u, 5000u}) {
+    std::vector<uint64_t> memory(count);
+    for (size_t i = 0; i < count; ++i) memory[i] = kBase + i * kGranule;
+    reset();
+    scan_and_compare(reinterpret_cast<const char*>(memory.data()), count);
+    if (HasFatalFailure()) return;
+    for (size_t i = 0; i < count; ++i) ASSERT_TRUE(bits::test(hits.data(), i));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, ScanTest, testing::Values(KernelChoice::scalar, KernelChoice::avx2),
+                         [](const testing::TestParamInfo<KernelChoice>& kernel) {
+                           return kernel.param == KernelChoice::scalar ? "scalar" : "avx2";
+                         });
+
+// Pointers at every byte offset are found, and nothing before or behind the piece is read.
+TEST(ScanUnaligned, FindsPointersAtOddAddresses) {
+  Random random(2);
+  std::vector<uint64_t> painted(kBitmapWords, ~uint64_t{0}), hits(kBitmapWords);
+  const ScanTarget target{kBase, kExtent, painted.data(), hits.data()};
+  for (size_t count = 0; count <= 70; ++count) {
+    std::vector<char> bytes(count * 8, '\0');  // exactly so long: a sanitizer sees what is read beyond
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      if (random.one_in(3)) continue;
+      const uint64_t word = kBase + random.below(kExtent);
+      if (i + 8 <= bytes.size()) memcpy(bytes.data() + i, &word, 8);
+    }
+    std::vector<uint64_t> expected(kBitmapWords);
+    uint64_t news = 0;
+    for (size_t i = 0; i + 8 <= bytes.size(); ++i) {
+      uint64_t word;
+      memcpy(&word, bytes.data() + i, 8);
+      if (word - kBase >= kExtent) continue;
+      const uint64_t granule = (word - kBase) / kGranule;
+      news += !bits::test(expected.data(), granule);
+      bits::set(expected.data(), granule, 1);
+    }
+    std::fill(hits.begin(), hits.end(), 0);
+    ASSERT_EQ(scan_unaligned(target, reinterpret_cast<const uint64_t*>(bytes.data()), count), news) << count;
+    ASSERT_EQ(hits, expected);
+  }
+}
+
+TEST(ScanKernels, TheChoiceIsKept) {
+  EXPECT_TRUE(kernel_available(KernelChoice::scalar));
+  EXPECT_TRUE(kernel_available(KernelChoice::automatic));
+  EXPECT_EQ(choose_kernel(KernelChoice::scalar), scan_scalar);
+  if (!kernel_available(KernelChoice::avx2)) {
+    EXPECT_EQ(choose_kernel(KernelChoice::avx2), scan_scalar);
+    EXPECT_EQ(choose_kernel(KernelChoice::automatic), scan_scalar);
+  } else {
+    EXPECT_EQ(choose_kernel(KernelChoice::avx2), choose_kernel(KernelChoice::automatic));
+  }
+}
+
+}  // namespace
+}  // namespace nonreuse
