@@ -82,10 +82,13 @@ function(nonreuse_library_target target)
   target_compile_options(${target} PRIVATE ${NONREUSE_WARNINGS} ${NONREUSE_LIBRARY_FLAGS})
 endfunction()
 
-# The kernels that need more than the baseline processor are files of their own (*_avx2.cpp), chosen at run
+# Files with flags of their own. The kernels that need more than the baseline processor are files of their own (*_avx2.cpp), chosen at run
 # time; nothing else may be compiled with these flags, or it would crash on older machines.
-function(nonreuse_vector_kernels)
+function(nonreuse_source_flags)
   foreach(source IN LISTS ARGN)
+    if(source MATCHES "/quiet_handler\\.cpp$")  # catches what a new-handler throws; see there
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-fexceptions")
+    endif()
     if(source MATCHES "_avx2\\.cpp$" AND NONREUSE_PROCESSOR STREQUAL "x86_64")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mbmi;-mbmi2;-mlzcnt")
     endif()

@@ -22,7 +22,9 @@ set(NONREUSE_TEST_TIMEOUT 120)
 set(NONREUSE_TEST_SUPPORT ${PROJECT_SOURCE_DIR}/tests/support)
 
 function(nonreuse_test_program target)
-  target_compile_options(${target} PRIVATE ${NONREUSE_WARNINGS})
+  # clang leaves sized delete out by default; g++ does not.
+  target_compile_options(${target} PRIVATE ${NONREUSE_WARNINGS}
+    $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-fsized-deallocation>)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src
                                                ${PROJECT_SOURCE_DIR}/tests ${PROJECT_BINARY_DIR}/generated)
 endfunction()

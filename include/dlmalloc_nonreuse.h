@@ -85,14 +85,14 @@
 
 /* ---- mallopt ----------------------------------------------------------------------------------------- */
 
-/* Codes for mallopt(3). The value is an int: sizes are bytes up to INT_MAX. mallopt returns 1 when the code is
- * known and the value in range, else 0. M_MMAP_THRESHOLD means M_UNMAP_THRESHOLD; glibc's other codes
+/* Codes for mallopt(3). The value is an int: sizes are bytes up to INT_MAX. mallopt returns 1 when the code
+ * is known and the value in range, else 0. M_MMAP_THRESHOLD means M_UNMAP_THRESHOLD; glibc's other codes
  * (M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX, ...) are accepted and have no effect. */
-#define M_FREEBUF_PERCENT (-101)  /* option percent */
-#define M_MIN_FREEBUF (-102)      /* option min */
-#define M_MAX_FREEBUF (-103)      /* option max */
-#define M_UNMAP_THRESHOLD (-104)  /* option unmap */
-#define M_SWEEP_SIZE (-105)       /* option sweep_size */
+#define M_FREEBUF_PERCENT (-101) /* option percent */
+#define M_MIN_FREEBUF (-102)     /* option min */
+#define M_MAX_FREEBUF (-103)     /* option max */
+#define M_UNMAP_THRESHOLD (-104) /* option unmap */
+#define M_SWEEP_SIZE (-105)      /* option sweep_size */
 
 /* ---- the malloc family --------------------------------------------------------------------------- */
 
@@ -149,29 +149,29 @@ int NONREUSE_NAME(malloc_is_revoking)(void);
 /* All sizes in bytes, all times in nanoseconds. Counters grow from the start of the process (a fork's
  * child goes on from its parent's); gauges are as of the last seal or sweep. */
 struct nonreuse_statistics {
-  uint64_t version;          /* of this structure: 1 */
-  uint64_t sweeps;           /* sweeps completed */
-  uint64_t sweeps_abandoned; /* sweeps that released nothing (threads not stopped, roots not seen) */
-  uint64_t swept_bytes;      /* bytes painted, over all sweeps */
-  uint64_t swept_chunks;     /* chunks painted, over all sweeps */
-  uint64_t frees;            /* chunks sealed into quarantine */
-  uint64_t freed_bytes;      /* their bytes */
-  uint64_t released_bytes;   /* bytes that went back to the free pool */
-  uint64_t bits_painted;     /* granules painted */
-  uint64_t bits_cleared;     /* granules unpainted by release */
-  uint64_t held_chunks;      /* gauge: chunks that the last sweep found still referenced */
-  uint64_t held_bytes;       /* gauge */
-  uint64_t quarantined_bytes;/* gauge: sealed bytes that wait for a sweep, held bytes not counted */
-  uint64_t decommitted_bytes;/* gauge: bytes in quarantine whose pages were given back */
+  uint64_t version;            /* of this structure: 1 */
+  uint64_t sweeps;             /* sweeps completed */
+  uint64_t sweeps_abandoned;   /* sweeps that released nothing (threads not stopped, roots not seen) */
+  uint64_t swept_bytes;        /* bytes painted, over all sweeps */
+  uint64_t swept_chunks;       /* chunks painted, over all sweeps */
+  uint64_t frees;              /* chunks sealed into quarantine */
+  uint64_t freed_bytes;        /* their bytes */
+  uint64_t released_bytes;     /* bytes that went back to the free pool */
+  uint64_t bits_painted;       /* granules painted */
+  uint64_t bits_cleared;       /* granules unpainted by release */
+  uint64_t held_chunks;        /* gauge: chunks that the last sweep found still referenced */
+  uint64_t held_bytes;         /* gauge */
+  uint64_t quarantined_bytes;  /* gauge: sealed bytes that wait for a sweep, held bytes not counted */
+  uint64_t decommitted_bytes;  /* gauge: bytes in quarantine whose pages were given back */
   uint64_t scanned_root_bytes; /* bytes of roots read, over all sweeps */
   uint64_t scanned_heap_bytes; /* bytes of heap read, over all sweeps */
-  uint64_t stops;            /* times that other threads were stopped */
-  uint64_t pause_ns_total, pause_ns_max;   /* time from the first thread stopped to all resumed */
-  uint64_t sweep_ns_total, sweep_ns_max;   /* wall time of sweeps */
-  uint64_t heap_bytes;       /* gauge: in use or quarantined or cached, below the top */
-  uint64_t live_bytes;       /* gauge: heap_bytes less quarantine and held */
-  uint64_t footprint_bytes;  /* gauge: committed for chunks (free, cached, in use, quarantined) */
-  uint64_t footprint_max;    /* highest footprint_bytes */
+  uint64_t stops;              /* times that other threads were stopped */
+  uint64_t pause_ns_total, pause_ns_max; /* time from the first thread stopped to all resumed */
+  uint64_t sweep_ns_total, sweep_ns_max; /* wall time of sweeps */
+  uint64_t heap_bytes;                   /* gauge: in use or quarantined or cached, below the top */
+  uint64_t live_bytes;                   /* gauge: heap_bytes less quarantine and held */
+  uint64_t footprint_bytes;              /* gauge: committed for chunks (free, cached, in use, quarantined) */
+  uint64_t footprint_max;                /* highest footprint_bytes */
 };
 
 /* Fills *out. Thread-safe; the counters are read one by one, not as one snapshot. */

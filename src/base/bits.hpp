@@ -14,7 +14,9 @@ constexpr uint64_t mask(unsigned from, unsigned to) {
   return (kAll << from) & (kAll >> (64 - to));
 }
 
-inline bool test(const uint64_t* words, uint64_t bit) { return (words[bit >> 6] >> (bit & 63) & 1) != 0; }
+inline bool test(const uint64_t* words, uint64_t bit) {
+  return (words[bit >> 6] >> (bit & 63) & 1) != 0;
+}
 
 // Calls f(word_index, mask) for each word that [start, start + length) touches.
 template <class F>

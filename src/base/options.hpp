@@ -11,18 +11,18 @@ enum class KernelChoice : uint8_t { automatic, scalar, avx2 };
 
 // The values in force. Sizes in bytes.
 struct Options {
-  uint64_t percent;        // sweep when quarantine exceeds this share of live heap + roots
-  uint64_t min;            // never sweep below this much quarantine; 0: adaptive
-  uint64_t max;            // always sweep at this much quarantine; 0: no maximum
-  uint64_t sweep_size;     // chunks of one pass; 0: all
-  uint64_t unmap;          // chunks of at least this size give their pages back at free
-  uint64_t stop_timeout;   // milliseconds a sweep waits for threads to stop
-  StopChoice stop;         // how threads are stopped
-  KernelChoice kernel;     // which scan kernel
-  bool sweep;              // false: never sweep; quarantined addresses are spent, their pages given back
-  bool stats;              // print statistics on standard error at exit
-  bool unaligned;          // also scan words at odd addresses
-  char stats_dir[512];     // directory in which each process keeps its statistics page; "" for none
+  uint64_t percent;       // sweep when quarantine exceeds this share of live heap + roots
+  uint64_t min;           // never sweep below this much quarantine; 0: adaptive
+  uint64_t max;           // always sweep at this much quarantine; 0: no maximum
+  uint64_t sweep_size;    // chunks of one pass; 0: all
+  uint64_t unmap;         // chunks of at least this size give their pages back at free
+  uint64_t stop_timeout;  // milliseconds a sweep waits for threads to stop
+  StopChoice stop;        // how threads are stopped
+  KernelChoice kernel;    // which scan kernel
+  bool sweep;             // false: never sweep; quarantined addresses are spent, their pages given back
+  bool stats;             // print statistics on standard error at exit
+  bool unaligned;         // also scan words at odd addresses
+  char stats_dir[512];    // directory in which each process keeps its statistics page; "" for none
 };
 
 // The defaults, from the compile-time settings.
@@ -31,13 +31,13 @@ Options default_options();
 enum class OptionType : uint8_t { number, size, flag, choice, text };
 
 struct OptionSpec {
-  const char* name;         // in NONREUSE_OPTIONS
+  const char* name;  // in NONREUSE_OPTIONS
   OptionType type;
   const char* environment;  // the ancestor's variable, or nullptr
   int mallopt_code;         // 0: none
   uint64_t minimum, maximum;
-  const char* choices;      // for choice: "auto|ptrace|signal"
-  const char* help;         // one line
+  const char* choices;  // for choice: "auto|ptrace|signal"
+  const char* help;     // one line
 };
 
 // The table; count in *count. The order is the order of the help.

@@ -1,7 +1,9 @@
 // The allocator: the only place that knows both the heap and the quarantine.
 //
-//   free pool ──take──▶ cached ──malloc──▶ in use ──free──▶ batched ──seal──▶ sealed ──sweep──▶ clear ──▶ free pool
-//    (bins, runs)     (one thread)                       (one thread)              └────▶ held (next sweep again)
+//   free pool ──take──▶ cached ──malloc──▶ in use ──free──▶ batched ──seal──▶ sealed ──sweep──▶ clear ──▶
+//   free pool
+//    (bins, runs)     (one thread)                       (one thread)              └────▶ held (next sweep
+//    again)
 //
 // Every function takes the calling thread's front; who finds it, and what happens in threads that have none,
 // is the caller's affair (override/thread.cpp). Lock order: sweep, quarantine, heap, arena.
@@ -28,14 +30,15 @@ namespace nonreuse {
 enum class SweepResult : uint8_t {
   nothing,  // nothing waits in quarantine
   done,
-  retry,    // threads could not be stopped; nothing was released
-  blind,    // roots cannot be seen; nothing was released
+  retry,  // threads could not be stopped; nothing was released
+  blind,  // roots cannot be seen; nothing was released
 };
 
 template <MemoryPlatform P, Revoker R>
 class Allocator {
  public:
-  constexpr Allocator(P& platform, R& revoker) : space_(platform), heap_(space_), quarantine_(space_), revoker_(revoker) {}
+  constexpr Allocator(P& platform, R& revoker)
+      : space_(platform), heap_(space_), quarantine_(space_), revoker_(revoker) {}
 
   // Call once, by one thread. False: no address space; every allocation fails.
   bool init(const Options& options);
@@ -56,7 +59,7 @@ class Allocator {
   bool revoking() const { return revoking_.load(std::memory_order_relaxed); }
 
   // ---- threads --------------------------------------------------------------------------------------
-  ThreadFront* make_front();             // nullptr: out of memory
+  ThreadFront* make_front();               // nullptr: out of memory
   void give_up_front(ThreadFront* front);  // the thread ends: all it owns is found by others at once
   void before_fork();
   void after_fork_in_parent();
@@ -110,7 +113,7 @@ class Allocator {
   bool paint(bool* more);
   void release_clear(RevokeFigures& figures);
   void spend_painted();
-  void report_failure(RevokeOutcome outcome);
+  void report_failure(RevokeOutcome outcome, uint64_t begin_ns);
   Run painted_chunk_at(Granule granule);
   uint64_t live_bytes() const;
   void adopt(ThreadFront& front);
@@ -132,8 +135,8 @@ class Allocator {
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
   std::atomic<bool> failure_said_{false};
-  int owner_ = 0;                // the process this heap belongs to
-  bool spent_ = false;           // pages of quarantined chunks were given back, and may have been written to since
+  int owner_ = 0;       // the process this heap belongs to
+  bool spent_ = false;  // pages of quarantined chunks were given back, and may have been written to since
   uint64_t cpu_at_last_sweep_ = 0;
 };
 

@@ -60,7 +60,8 @@ NONREUSE_NOINLINE Payload Allocator<P, R>::allocate_slow(ThreadFront& front, siz
     if (revoke(front) == SweepResult::done && refill(front, length)) return allocate(front, size);
     return {};
   }
-  const Granules alignment = (length << kGranuleShift) >= options_.unmap ? space_.page_size() >> kGranuleShift : 1;
+  const Granules alignment =
+      (length << kGranuleShift) >= options_.unmap ? space_.page_size() >> kGranuleShift : 1;
   const Payload payload = allocate_direct(length, alignment, size);
   if (payload || !kFreebufMode) return payload;
   // Out of memory: what is quarantined may be had back.
@@ -118,8 +119,8 @@ bool Allocator<P, R>::next_run(ThreadFront& front, Granules length) {
   return false;
 }
 
-// From the free pool: holes of the size or a little larger; else a longer run, where chunks allocated together
-// lie together; else any run, and at last fresh memory.
+// From the free pool: holes of the size or a little larger; else a longer run, where chunks allocated
+// together lie together; else any run, and at last fresh memory.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::fetch(ThreadFront& front, Granules length) {
   Granules wanted = front.carved / 8;

@@ -10,7 +10,8 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild point
   if (kFreebufMode && start < heap_.top() && offset % kGranule == 0) [[likely]] {
     const uint8_t tag = tags_.load(start);
     if (TagMap::is_live_small(tag)) [[likely]] {
-      if (!tags_.claim(start, tag, os::single_threaded())) [[unlikely]] reject(pointer, call);
+      if (!tags_.claim(start, tag, os::single_threaded())) [[unlikely]]
+        reject(pointer, call);
       space_.platform().zero(pointer.address(), size_t{tag} << kGranuleShift);
       append(front, {start, tag});
       return;
@@ -29,7 +30,8 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chun
     if (batch == nullptr || !batch->append({chunk.start, chunk.length})) return;
   }
   front.batch_bytes += chunk.length << kGranuleShift;
-  if (front.batch_bytes >= kBatchBytes) [[unlikely]] seal(front);
+  if (front.batch_bytes >= kBatchBytes) [[unlikely]]
+    seal(front);
 }
 
 // Everything but a small live chunk.
@@ -64,8 +66,10 @@ void Allocator<P, R>::put_away_large(Run chunk) {
   if (bytes >= options_.unmap && at % page == 0 && bytes % page == 0) {
     trapped = space_.platform().trap(at, bytes);
     // Known to be zero only where nothing can be written through a dangling pointer.
-    if (trapped) heap_.note_zero(chunk);
-    else if (!space_.platform().discard(at, bytes)) space_.platform().zero(at, bytes);
+    if (trapped)
+      heap_.note_zero(chunk);
+    else if (!space_.platform().discard(at, bytes))
+      space_.platform().zero(at, bytes);
   } else {
     space_.platform().zero(at, bytes);
   }
@@ -100,7 +104,8 @@ void Allocator<P, R>::reject(Wild pointer, const char* call) {
   const Run chunk = tags_.covering(granule, granule);
   if (chunk.empty()) misuse::stop(call, where, Found::unallocated, 0, 0);
   const bool freed = TagMap::is_freed(tags_.load(chunk.start));
-  const Found found = chunk.start != granule ? (freed ? Found::freed_inside : Found::live_inside) : Found::freed_start;
+  const Found found =
+      chunk.start != granule ? (freed ? Found::freed_inside : Found::live_inside) : Found::freed_start;
   misuse::stop(call, where, found, address(chunk.start), chunk.length << kGranuleShift);
 }
 

@@ -41,14 +41,15 @@ uint64_t Allocator<P, R>::live_bytes() const {
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::consider_sweep() {
   const uint64_t threshold = policy_.threshold(options_, live_bytes());
-  if (quarantine_.pending_bytes() < threshold) return;
+  if (quarantine_.pending_bytes() < threshold || policy_.must_wait(os::now_ns())) return;
   // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
   if (!sweep_lock_.try_lock()) {
     if (quarantine_.pending_bytes() < 2 * threshold) return;
     sweep_lock_.lock();
   }
   bool more = false;
-  if (quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes())) sweep_pass(&more);
+  const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
+  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more);
   sweep_lock_.unlock();
 }
 
@@ -83,7 +84,8 @@ bool Allocator<P, R>::paint(bool* more) {
     chunks = painted.chunks;
     granules = painted.granules;
     *more = options_.sweep_size != 0 && painted.chunks >= options_.sweep_size;
-    for (ThreadFront* front = fronts_; front != nullptr && painted.twice.empty() && !*more; front = front->next) {
+    for (ThreadFront* front = fronts_; front != nullptr && painted.twice.empty() && !*more;
+         front = front->next) {
       if (front->batch == nullptr) continue;
       painted = quarantine_.paint_open_locked(shadow_, *front->batch, length_of);
       front->batch->bytes += painted.granules << kGranuleShift;
@@ -116,22 +118,24 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   if (options_.sweep && os::process_id() == owner_) {
     LockGuard quarantine_guard(quarantine_.lock());
     LockGuard heap_guard(heap_.lock());
-    RevokeRequest request{&shadow_,
-                          base_,
-                          heap_.top(),
-                          heap_.free_bits(),
-                          space_.heap(),
-                          space_.tables(),
-                          {reinterpret_cast<uintptr_t>(page_), reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
-                          [](void* self, Granule granule) {
-                            return static_cast<Allocator*>(self)->painted_chunk_at(granule);
-                          },
-                          this,
-                          &options_};
+    RevokeRequest request{
+        &shadow_,
+        base_,
+        heap_.top(),
+        heap_.free_bits(),
+        space_.heap(),
+        space_.tables(),
+        {reinterpret_cast<uintptr_t>(page_),
+         reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
+        [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
+        this,
+        &options_};
     outcome = revoker_.revoke(request, seen);
   }
-  if (outcome == RevokeOutcome::cleared) release_clear(seen);
-  else report_failure(outcome);
+  if (outcome == RevokeOutcome::cleared)
+    release_clear(seen);
+  else
+    report_failure(outcome, begin);
   const uint64_t cpu_end = os::process_cpu_ns();
   const uint64_t took = os::now_ns() - begin;
   if (outcome == RevokeOutcome::cleared) {
@@ -191,13 +195,13 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
 
 // Nothing may be released. Where that is for good, quarantined pages at least go back to the system.
 template <MemoryPlatform P, Revoker R>
-void Allocator<P, R>::report_failure(RevokeOutcome outcome) {
+void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t begin_ns) {
   figures_.abandoned.add(1);
-  policy_.note_failure();
+  const uint64_t now = os::now_ns();
+  policy_.note_failure(now, now - begin_ns);
   if (outcome == RevokeOutcome::retry) {
     if (!failure_said_.exchange(true)) {
-      misuse::say(
-          "a thread did not stop in time for a sweep; freed memory waits longer (this is said once)");
+      misuse::say("a thread did not stop in time for a sweep; freed memory waits longer (this is said once)");
     }
     return;
   }

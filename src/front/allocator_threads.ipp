@@ -63,8 +63,10 @@ void Allocator<P, R>::adopt(ThreadFront& front) {
     }
     batch->count.store(kept, std::memory_order_relaxed);
     front.batch = nullptr;
-    if (kept > batch->taken) quarantine_.seal_locked(batch, bytes);
-    else quarantine_.give_batch_locked(batch);
+    if (kept > batch->taken)
+      quarantine_.seal_locked(batch, bytes);
+    else
+      quarantine_.give_batch_locked(batch);
   }
   front.batch_bytes = 0;
 }

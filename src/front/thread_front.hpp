@@ -1,12 +1,12 @@
 // What one thread owns of the heap: caches of exact sizes, a run to carve from, and a batch of freed chunks.
 //
-// Doug Lea's policy once more, for one thread: the caches are its exact bins, and the run it carves from is its
-// designated victim, where mixed sizes lie side by side. What is left of a run goes to the cache of its size;
-// a larger cached hole becomes the next run. Both are refilled from old memory in address order, so that what
-// is allocated together lies together. free appends to the batch. No lock, no line that another thread
-// writes. Order of writes: a chunk's tag is set live before it leaves its cache or run, and an entry is in
-// the batch before the count says so, so that whoever adopts the front of a thread that is gone (exit, fork)
-// can tell from the tags what was handed out: nothing is handed out twice.
+// Doug Lea's policy once more, for one thread: the caches are its exact bins, and the run it carves from is
+// its designated victim, where mixed sizes lie side by side. What is left of a run goes to the cache of its
+// size; a larger cached hole becomes the next run. Both are refilled from old memory in address order, so
+// that what is allocated together lies together. free appends to the batch. No lock, no line that another
+// thread writes. Order of writes: a chunk's tag is set live before it leaves its cache or run, and an entry
+// is in the batch before the count says so, so that whoever adopts the front of a thread that is gone (exit,
+// fork) can tell from the tags what was handed out: nothing is handed out twice.
 #pragma once
 
 #include <atomic>
@@ -42,7 +42,9 @@ inline constexpr CacheLayout kCacheLayout;
 // Keeps the compiler from moving stores across: what a fork's child sees of another thread is some number of
 // that thread's stores, in the order in which it made them (a store that meets a page copied already waits
 // until fork is done).
-NONREUSE_ALWAYS_INLINE void in_this_order() { std::atomic_signal_fence(std::memory_order_seq_cst); }
+NONREUSE_ALWAYS_INLINE void in_this_order() {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
 
 struct ThreadFront {
   static constexpr size_t kLeftovers = 32;
@@ -54,8 +56,8 @@ struct ThreadFront {
 
   uint8_t cached[kSmallMax + 1] = {};  // chunks in each size's cache
   bool in_use = false;
-  uint8_t exit_rounds = 0;  // thread-exit destructors seen so far
-  ThreadFront* next = nullptr;       // all fronts ever made, under the quarantine's lock
+  uint8_t exit_rounds = 0;      // thread-exit destructors seen so far
+  ThreadFront* next = nullptr;  // all fronts ever made, under the quarantine's lock
 
   uint8_t leftover_count = 0;
   Run leftovers[kLeftovers];  // ends of runs for which no cache has room; they go back with the next refill

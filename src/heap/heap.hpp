@@ -37,8 +37,8 @@ class Heap {
   Run take_aligned(Granules length, Granules alignment);
   // Up to `wanted` runs of exactly `length` (< kIndexedMin) granules out of old holes; their number.
   size_t take_holes(Granules length, size_t wanted, Granule* out);
-  // For a thread to carve from: the next longer free run (at least 2 KiB, sometimes less) in address order, at
-  // most about `wanted` of it; empty once all were passed, until rewind().
+  // For a thread to carve from: the next longer free run (at least 2 KiB, sometimes less) in address order,
+  // at most about `wanted` of it; empty once all were passed, until rewind().
   Run take_long(Granules wanted);
   // The same, but any run of at least `least` granules by best fit, else fresh memory from the top.
   Run take_any(Granules least, Granules wanted);
@@ -80,7 +80,7 @@ class Heap {
  private:
   static constexpr Granules kStep = (size_t{1} << 20) >> kGranuleShift;
   static constexpr Granules kStepMax = (size_t{64} << 20) >> kGranuleShift;
-  static constexpr Granules kSegmentMin = (size_t{4} << 20) >> kGranuleShift;   // to be unmapped
+  static constexpr Granules kSegmentMin = (size_t{4} << 20) >> kGranuleShift;    // to be unmapped
   static constexpr Granules kDiscardMin = (size_t{256} << 10) >> kGranuleShift;  // to be given back
   static constexpr size_t kVacancies = 256;
 

@@ -88,8 +88,10 @@ Run Heap<P>::split(Run from, Granules length) {
     victim_ = rest;
     if (rest.empty()) victim_ = {};
   } else if (!rest.empty()) {
-    if (length < kIndexedMin) replace_victim(rest);
-    else index(rest);
+    if (length < kIndexedMin)
+      replace_victim(rest);
+    else
+      index(rest);
   }
   return {from.start, length};
 }
@@ -245,7 +247,8 @@ Granule Heap<P>::absorb_left(Granule start, bool* victim) {
     return from;
   }
   if (tags_.is_run_tail(start - 1)) return unindex(tags_.record_at_tail(start - 1)).start;
-  return bits::run_start_before(free_, start, start);  // a short run, or a long one for which no record was left
+  return bits::run_start_before(free_, start,
+                                start);  // a short run, or a long one for which no record was left
 }
 
 template <MemoryPlatform P>
@@ -282,8 +285,10 @@ bool Heap<P>::join(Run run) {
   const Granule end = absorb_right(run.end(), &victim);
   bits::set(free_, run.start, run.length);
   const Run merged{start, end - start};
-  if (victim) victim_ = merged;
-  else index(merged);
+  if (victim)
+    victim_ = merged;
+  else
+    index(merged);
   return merged.length != run.length;
 }
 
@@ -291,8 +296,10 @@ template <MemoryPlatform P>
 void Heap<P>::index(Run run) {
   if (run.length < kIndexedMin) return bins_.push(run);
   const RecordId id = index_.insert(run);
-  if (id != 0) tags_.mark_run(run, id);
-  else runs_without_record_ = true;
+  if (id != 0)
+    tags_.mark_run(run, id);
+  else
+    runs_without_record_ = true;
 }
 
 template <MemoryPlatform P>

@@ -27,7 +27,8 @@ const char* Heap<P>::check(Unknown&& unknown, Granule* where) const {
       if (!victim && run.start == victim_.start && !victim_.empty()) return "the victim is not a whole run";
       if (tags_.is_run_head(at)) {
         if (victim) return "the victim is indexed";
-        if (!(index_.run(tags_.record_at_head(at)) == run)) return "an index record disagrees with the bitmap";
+        if (!(index_.run(tags_.record_at_head(at)) == run))
+          return "an index record disagrees with the bitmap";
         if (!tags_.is_run_tail(run.end() - 1)) return "an indexed run has no tail mark";
         indexed += run.length;
       } else if (run.length >= kIndexedMin && !victim && !runs_without_record_) {

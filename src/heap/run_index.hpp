@@ -81,9 +81,7 @@ class RunIndex {
   }
 
   // A largest-octave run, for a caller that takes what there is; 0: none.
-  RecordId some_large() const {
-    return nonempty_ == 0 ? 0 : roots_[63 - std::countl_zero(nonempty_)];
-  }
+  RecordId some_large() const { return nonempty_ == 0 ? 0 : roots_[63 - std::countl_zero(nonempty_)]; }
 
   uint64_t count() const { return count_; }
   Granules granules() const { return granules_; }

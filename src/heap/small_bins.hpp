@@ -59,9 +59,7 @@ class SmallBins {
   struct Bin {
     uint32_t head = 0, tail = 0;
   };
-  uint64_t& slot(Granules length, uint32_t index) {
-    return hints_[length * kCapacity + index % kCapacity];
-  }
+  uint64_t& slot(Granules length, uint32_t index) { return hints_[length * kCapacity + index % kCapacity]; }
   static bool holds(Run run, const uint64_t* free_bits) {
     return bits::all(free_bits, run.start, run.length) && !bits::test(free_bits, run.end()) &&
            (run.start == 0 || !bits::test(free_bits, run.start - 1));

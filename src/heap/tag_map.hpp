@@ -19,7 +19,7 @@
 
 namespace nonreuse {
 
-inline constexpr Granules kSmallMax = 62;                      // granules of the largest cached chunk size
+inline constexpr Granules kSmallMax = 62;                       // granules of the largest cached chunk size
 inline constexpr Granules kMaxChunk = (uint64_t{1} << 36) - 1;  // what six digits can say
 
 class TagMap {

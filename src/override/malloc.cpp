@@ -1,5 +1,5 @@
-// The malloc family: C11, POSIX and glibc meanings over the allocator. Built with USE_DL_PREFIX the names carry
-// the prefix `dl`. errno is set where the standards say so and is never changed otherwise.
+// The malloc family: C11, POSIX and glibc meanings over the allocator. Built with USE_DL_PREFIX the names
+// carry the prefix `dl`. errno is set where the standards say so and is never changed otherwise.
 #include <dlmalloc_nonreuse.h>
 #include <errno.h>
 #include <stdio.h>
@@ -18,12 +18,14 @@ NONREUSE_NOINLINE void* out_of_memory() {
 }
 
 NONREUSE_ALWAYS_INLINE void* result(Payload payload) {
-  if (payload) [[likely]] return payload.get();
+  if (payload) [[likely]]
+    return payload.get();
   return out_of_memory();
 }
 
 NONREUSE_ALWAYS_INLINE void* allocate(size_t size) {
-  return result(with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{}));
+  return result(
+      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{}));
 }
 
 void* allocate_aligned(size_t alignment, size_t size) {
@@ -55,9 +57,13 @@ void* reallocate(void* old, size_t size) {
 
 }  // namespace
 
-NONREUSE_PUBLIC void* NONREUSE_NAME(malloc)(size_t size) { return allocate(size); }
+NONREUSE_PUBLIC void* NONREUSE_NAME(malloc)(size_t size) {
+  return allocate(size);
+}
 
-NONREUSE_PUBLIC void NONREUSE_NAME(free)(void* payload) { release(payload); }
+NONREUSE_PUBLIC void NONREUSE_NAME(free)(void* payload) {
+  release(payload);
+}
 
 // Memory is all zero when it is handed out, so nothing is left to clear.
 NONREUSE_PUBLIC void* NONREUSE_NAME(calloc)(size_t count, size_t size) {
@@ -66,7 +72,9 @@ NONREUSE_PUBLIC void* NONREUSE_NAME(calloc)(size_t count, size_t size) {
   return allocate(bytes);
 }
 
-NONREUSE_PUBLIC void* NONREUSE_NAME(realloc)(void* old, size_t size) { return reallocate(old, size); }
+NONREUSE_PUBLIC void* NONREUSE_NAME(realloc)(void* old, size_t size) {
+  return reallocate(old, size);
+}
 
 NONREUSE_PUBLIC void* NONREUSE_NAME(reallocarray)(void* old, size_t count, size_t size) {
   size_t bytes;
@@ -99,7 +107,9 @@ NONREUSE_PUBLIC void* NONREUSE_NAME(memalign)(size_t alignment, size_t size) {
   return allocate_aligned(alignment <= 1 ? 1 : std::bit_ceil(alignment), size);
 }
 
-NONREUSE_PUBLIC void* NONREUSE_NAME(valloc)(size_t size) { return allocate_aligned(os::page_size(), size); }
+NONREUSE_PUBLIC void* NONREUSE_NAME(valloc)(size_t size) {
+  return allocate_aligned(os::page_size(), size);
+}
 
 NONREUSE_PUBLIC void* NONREUSE_NAME(pvalloc)(size_t size) {
   const size_t page = os::page_size();
@@ -130,8 +140,8 @@ NONREUSE_PUBLIC NarrowMallinfo mallinfo(void) {
   nonreuse_mallinfo2 wide;
   process_heap.mallinfo(wide);
   const auto narrow = [](size_t value) { return static_cast<int>(value); };
-  return {narrow(wide.arena),    narrow(wide.ordblks),  narrow(wide.smblks),   narrow(wide.hblks),
-          narrow(wide.hblkhd),   narrow(wide.usmblks),  narrow(wide.fsmblks),  narrow(wide.uordblks),
+  return {narrow(wide.arena),    narrow(wide.ordblks), narrow(wide.smblks),  narrow(wide.hblks),
+          narrow(wide.hblkhd),   narrow(wide.usmblks), narrow(wide.fsmblks), narrow(wide.uordblks),
           narrow(wide.fordblks), narrow(wide.keepcost)};
 }
 #endif
@@ -144,22 +154,26 @@ NONREUSE_PUBLIC int NONREUSE_NAME(malloc_info)(int options, FILE* stream) {
   nonreuse_statistics s;
   nonreuse_get_statistics(&s);
   const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
-  const int written = fprintf(stream,
-                              "<malloc version=\"nonreuse-1\">\n"
-                              "<system type=\"current\" size=\"%llu\"/>\n<system type=\"max\" size=\"%llu\"/>\n"
-                              "<heap inuse=\"%llu\" live=\"%llu\"/>\n"
-                              "<quarantine waiting=\"%llu\" given_back=\"%llu\" held_chunks=\"%llu\" held=\"%llu\"/>\n"
-                              "<sweeps count=\"%llu\" abandoned=\"%llu\" released=\"%llu\"/>\n</malloc>\n",
-                              number(s.footprint_bytes), number(s.footprint_max), number(s.heap_bytes),
-                              number(s.live_bytes), number(s.quarantined_bytes), number(s.decommitted_bytes),
-                              number(s.held_chunks), number(s.held_bytes), number(s.sweeps),
-                              number(s.sweeps_abandoned), number(s.released_bytes));
+  const int written =
+      fprintf(stream,
+              "<malloc version=\"nonreuse-1\">\n"
+              "<system type=\"current\" size=\"%llu\"/>\n<system type=\"max\" size=\"%llu\"/>\n"
+              "<heap inuse=\"%llu\" live=\"%llu\"/>\n"
+              "<quarantine waiting=\"%llu\" given_back=\"%llu\" held_chunks=\"%llu\" held=\"%llu\"/>\n"
+              "<sweeps count=\"%llu\" abandoned=\"%llu\" released=\"%llu\"/>\n</malloc>\n",
+              number(s.footprint_bytes), number(s.footprint_max), number(s.heap_bytes), number(s.live_bytes),
+              number(s.quarantined_bytes), number(s.decommitted_bytes), number(s.held_chunks),
+              number(s.held_bytes), number(s.sweeps), number(s.sweeps_abandoned), number(s.released_bytes));
   return written < 0 ? -1 : 0;
 }
 
-NONREUSE_PUBLIC int NONREUSE_NAME(malloc_trim)(size_t pad) { return process_heap.trim(pad) ? 1 : 0; }
+NONREUSE_PUBLIC int NONREUSE_NAME(malloc_trim)(size_t pad) {
+  return process_heap.trim(pad) ? 1 : 0;
+}
 
-NONREUSE_PUBLIC void NONREUSE_NAME(malloc_stats)(void) { print_statistics(); }
+NONREUSE_PUBLIC void NONREUSE_NAME(malloc_stats)(void) {
+  print_statistics();
+}
 
 NONREUSE_PUBLIC int NONREUSE_NAME(malloc_revoke)(void) {
   const SweepResult swept =
@@ -169,6 +183,10 @@ NONREUSE_PUBLIC int NONREUSE_NAME(malloc_revoke)(void) {
   return swept == SweepResult::blind || swept == SweepResult::retry ? -1 : 0;
 }
 
-NONREUSE_PUBLIC int NONREUSE_NAME(malloc_is_revoking)(void) { return process_heap.revoking() ? 1 : 0; }
+NONREUSE_PUBLIC int NONREUSE_NAME(malloc_is_revoking)(void) {
+  return process_heap.revoking() ? 1 : 0;
+}
 
-NONREUSE_PUBLIC void nonreuse_get_statistics(nonreuse_statistics* out) { process_heap.statistics(*out); }
+NONREUSE_PUBLIC void nonreuse_get_statistics(nonreuse_statistics* out) {
+  process_heap.statistics(*out);
+}

@@ -1,8 +1,9 @@
-// operator new and delete, all forms. The library does not depend on the C++ runtime: where a program has one,
-// its new-handler and its bad_alloc are found through weak symbols.
+// operator new and delete, all forms. The library does not depend on the C++ runtime: where a program has
+// one, its new-handler and its bad_alloc are found through weak symbols.
 #include <new>
 
 #include "override/process_heap.hpp"
+#include "override/quiet_handler.hpp"
 
 #define NONREUSE_PUBLIC __attribute__((visibility("default")))
 
@@ -31,7 +32,10 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
   for (;;) {
     const std::new_handler handler = _ZSt15get_new_handlerv != nullptr ? _ZSt15get_new_handlerv() : nullptr;
     if (handler == nullptr) break;
-    handler();
+    if (may_throw)
+      handler();
+    else if (!call_quietly(handler))
+      return nullptr;
     if (const Payload payload = attempt(size, alignment)) return payload.get();
   }
   if (!may_throw) return nullptr;
@@ -43,7 +47,8 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
 NONREUSE_ALWAYS_INLINE void* create(size_t size, bool may_throw) {
   const Payload payload =
       with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{});
-  if (payload) [[likely]] return payload.get();
+  if (payload) [[likely]]
+    return payload.get();
   return insist(size, 1, may_throw);
 }
 
@@ -65,12 +70,24 @@ NONREUSE_ALWAYS_INLINE void destroy(void* payload) {
 
 }  // namespace
 
-NONREUSE_PUBLIC void* operator new(size_t size) { return create(size, true); }
-NONREUSE_PUBLIC void* operator new[](size_t size) { return create(size, true); }
-NONREUSE_PUBLIC void* operator new(size_t size, const std::nothrow_t&) noexcept { return create(size, false); }
-NONREUSE_PUBLIC void* operator new[](size_t size, const std::nothrow_t&) noexcept { return create(size, false); }
-NONREUSE_PUBLIC void* operator new(size_t size, std::align_val_t a) { return create_aligned(size, a, true); }
-NONREUSE_PUBLIC void* operator new[](size_t size, std::align_val_t a) { return create_aligned(size, a, true); }
+NONREUSE_PUBLIC void* operator new(size_t size) {
+  return create(size, true);
+}
+NONREUSE_PUBLIC void* operator new[](size_t size) {
+  return create(size, true);
+}
+NONREUSE_PUBLIC void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  return create(size, false);
+}
+NONREUSE_PUBLIC void* operator new[](size_t size, const std::nothrow_t&) noexcept {
+  return create(size, false);
+}
+NONREUSE_PUBLIC void* operator new(size_t size, std::align_val_t a) {
+  return create_aligned(size, a, true);
+}
+NONREUSE_PUBLIC void* operator new[](size_t size, std::align_val_t a) {
+  return create_aligned(size, a, true);
+}
 NONREUSE_PUBLIC void* operator new(size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
   return create_aligned(size, a, false);
 }
@@ -78,15 +95,39 @@ NONREUSE_PUBLIC void* operator new[](size_t size, std::align_val_t a, const std:
   return create_aligned(size, a, false);
 }
 
-NONREUSE_PUBLIC void operator delete(void* p) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete[](void* p) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete(void* p, size_t) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete[](void* p, size_t) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete(void* p, const std::nothrow_t&) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete[](void* p, const std::nothrow_t&) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete(void* p, std::align_val_t) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete[](void* p, std::align_val_t) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete(void* p, size_t, std::align_val_t) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete[](void* p, size_t, std::align_val_t) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept { destroy(p); }
-NONREUSE_PUBLIC void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept { destroy(p); }
+NONREUSE_PUBLIC void operator delete(void* p) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete[](void* p) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete(void* p, size_t) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete[](void* p, size_t) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete(void* p, const std::nothrow_t&) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete[](void* p, const std::nothrow_t&) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete(void* p, std::align_val_t) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete[](void* p, std::align_val_t) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete(void* p, size_t, std::align_val_t) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete[](void* p, size_t, std::align_val_t) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+  destroy(p);
+}
+NONREUSE_PUBLIC void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcept {
+  destroy(p);
+}

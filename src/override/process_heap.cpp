@@ -28,7 +28,8 @@ __thread bool thread_ending __attribute__((tls_model("initial-exec"))) = false;
 // last one, and serve what comes after from the shared front.
 void on_thread_exit(void* value) {
   auto* front = static_cast<ThreadFront*>(value);
-  if (++front->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(exit_key, front) == 0) return;
+  if (++front->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(exit_key, front) == 0)
+    return;
   thread_ending = true;
   thread_front = nullptr;
   process_heap.give_up_front(front);
@@ -80,13 +81,21 @@ void after_fork_in_child() {
   process_heap.after_fork_in_child(thread_front);
   if (shared_front != thread_front) shared_front = nullptr;  // given up with the other threads' fronts
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
-  if (stage.load(std::memory_order_relaxed) == Stage::ready) attach_stats_page();
+  if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
+  attach_stats_page();
+  if (StatsPage* page = process_heap.stats_page(); page != nullptr) process_heap.statistics(page->inherited);
+}
+
+void say_line(const char* complete) {
+  Line line;
+  line.text(complete).text("\n");
+  os::write_error(line.c_str(), line.size());
 }
 
 // Before main, and before most other constructors; the heap may have served allocations already.
 __attribute__((constructor(101))) void at_start() {
   if (!ready()) return;
-  if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), misuse::say);
+  if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
   attach_stats_page();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
@@ -128,7 +137,9 @@ ThreadFront* lock_shared_front() {
   return shared_front;
 }
 
-void unlock_shared_front() { shared_lock.unlock(); }
+void unlock_shared_front() {
+  shared_lock.unlock();
+}
 
 namespace {
 void print_line(Line& line) {
@@ -141,17 +152,28 @@ void print_statistics() {
   nonreuse_statistics s;
   process_heap.statistics(s);
   Line heap, quarantine, sweeps, scanned, pauses;
-  heap.text("nonreuse: heap: ").bytes(s.live_bytes).text(" live, ").bytes(s.heap_bytes).text(" in use, footprint ");
+  heap.text("nonreuse: heap: ")
+      .bytes(s.live_bytes)
+      .text(" live, ")
+      .bytes(s.heap_bytes)
+      .text(" in use, footprint ");
   print_line(heap.bytes(s.footprint_bytes).text(" (at most ").bytes(s.footprint_max).text(")"));
   quarantine.text("nonreuse: quarantine: ").number(s.frees).text(" chunks freed (").bytes(s.freed_bytes);
   quarantine.text("), ").bytes(s.quarantined_bytes).text(" waiting, ").bytes(s.decommitted_bytes);
   quarantine.text(" given back, held ").number(s.held_chunks).text(" chunks (").bytes(s.held_bytes);
   print_line(quarantine.text(")"));
   sweeps.text("nonreuse: sweeps: ").number(s.sweeps).text(" (").number(s.sweeps_abandoned);
-  sweeps.text(" abandoned), ").number(s.swept_chunks).text(" chunks (").bytes(s.swept_bytes).text(") swept, ");
+  sweeps.text(" abandoned), ")
+      .number(s.swept_chunks)
+      .text(" chunks (")
+      .bytes(s.swept_bytes)
+      .text(") swept, ");
   sweeps.number(s.bits_painted).text(" bits painted, ").number(s.bits_cleared).text(" cleared, ");
   print_line(sweeps.bytes(s.released_bytes).text(" released"));
-  scanned.text("nonreuse: scanned: ").bytes(s.scanned_heap_bytes).text(" of heap, ").bytes(s.scanned_root_bytes);
+  scanned.text("nonreuse: scanned: ")
+      .bytes(s.scanned_heap_bytes)
+      .text(" of heap, ")
+      .bytes(s.scanned_root_bytes);
   scanned.text(" of roots; sweep time ").nanoseconds(s.sweep_ns_total).text(", longest ");
   print_line(scanned.nanoseconds(s.sweep_ns_max));
   pauses.text("nonreuse: pauses: ").number(s.stops).text(" stops, ").nanoseconds(s.pause_ns_total);
@@ -159,4 +181,3 @@ void print_statistics() {
 }
 
 }  // namespace nonreuse
-

@@ -37,7 +37,8 @@ NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise) {
 
 template <class Body, class Result>
 NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise) {
-  if (ThreadFront* front = thread_front) [[likely]] return body(*front);
+  if (ThreadFront* front = thread_front) [[likely]]
+    return body(*front);
   return with_some_front(body, otherwise);
 }
 

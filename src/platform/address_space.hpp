@@ -17,8 +17,8 @@
 namespace nonreuse {
 
 // Granules whose known-zero state shares one bit; and granules under one bit of the shadow's summary.
-inline constexpr unsigned kZeroBlockShift = 8;   // 4 KiB of heap
-inline constexpr unsigned kSummaryShift = 12;    // 64 KiB of heap
+inline constexpr unsigned kZeroBlockShift = 8;  // 4 KiB of heap
+inline constexpr unsigned kSummaryShift = 12;   // 64 KiB of heap
 
 template <MemoryPlatform P>
 class AddressSpace {
@@ -35,8 +35,10 @@ class AddressSpace {
     uintptr_t at = claim.base + capacity;
     heap_ = {claim.base, at};
     const Granules granules = capacity >> kGranuleShift;
-    const size_t sizes[kTableCount] = {granules,          granules / 8,
-                                       granules / 8,      granules / 8,
+    const size_t sizes[kTableCount] = {granules,
+                                       granules / 8,
+                                       granules / 8,
+                                       granules / 8,
                                        (granules >> kSummaryShift) / 8 + 64,
                                        (granules >> kZeroBlockShift) / 8 + 64};
     for (size_t i = 0; i < kTableCount; ++i) {

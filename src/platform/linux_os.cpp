@@ -21,7 +21,9 @@ void cpu_pause() {
 #endif
 }
 
-void yield() { sys::call(SYS_sched_yield); }
+void yield() {
+  sys::call(SYS_sched_yield);
+}
 
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
   sys::call(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr);
@@ -31,9 +33,15 @@ void futex_wake(std::atomic<uint32_t>* word, int count) {
   sys::call(SYS_futex, word, FUTEX_WAKE_PRIVATE, count);
 }
 
-uintptr_t thread_identity() { return reinterpret_cast<uintptr_t>(__builtin_thread_pointer()); }
-int process_id() { return static_cast<int>(sys::call(SYS_getpid)); }
-int thread_id() { return static_cast<int>(sys::call(SYS_gettid)); }
+uintptr_t thread_identity() {
+  return reinterpret_cast<uintptr_t>(__builtin_thread_pointer());
+}
+int process_id() {
+  return static_cast<int>(sys::call(SYS_getpid));
+}
+int thread_id() {
+  return static_cast<int>(sys::call(SYS_gettid));
+}
 
 namespace {
 uint64_t clock_ns(clockid_t clock) {
@@ -44,9 +52,15 @@ uint64_t clock_ns(clockid_t clock) {
 }
 }  // namespace
 
-uint64_t now_ns() { return clock_ns(CLOCK_MONOTONIC); }
-uint64_t wall_clock_ns() { return clock_ns(CLOCK_REALTIME); }
-uint64_t process_cpu_ns() { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
+uint64_t now_ns() {
+  return clock_ns(CLOCK_MONOTONIC);
+}
+uint64_t wall_clock_ns() {
+  return clock_ns(CLOCK_REALTIME);
+}
+uint64_t process_cpu_ns() {
+  return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
 
 uint64_t random_word() {
   uint64_t word = 0;
@@ -65,11 +79,17 @@ void write_error(const char* text, size_t size) {
   }
 }
 
-void die() { abort(); }
+void die() {
+  abort();
+}
 
-bool runs_privileged() { return getauxval(AT_SECURE) != 0; }
+bool runs_privileged() {
+  return getauxval(AT_SECURE) != 0;
+}
 
-size_t page_size() { return getauxval(AT_PAGESZ); }
+size_t page_size() {
+  return getauxval(AT_PAGESZ);
+}
 
 size_t default_stack_bytes() {
   static constinit std::atomic<size_t> known{0};
@@ -111,7 +131,9 @@ void* map_shared_file(const char* directory, size_t size) {
   return sys::failed(mapped) ? nullptr : reinterpret_cast<void*>(mapped);
 }
 
-void unmap(void* address, size_t size) { sys::call(SYS_munmap, address, size); }
+void unmap(void* address, size_t size) {
+  sys::call(SYS_munmap, address, size);
+}
 
 void command_name(char out[16]) {
   out[0] = '\0';

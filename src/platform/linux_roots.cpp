@@ -174,7 +174,8 @@ class Walk final : public PageSink {
     // The processors let what may be written be read, the kernel's copying calls do not.
     const bool write_only = !mapping.readable;
     if (write_only && !(mapping.writable && is_private(kind))) return;
-    Piece piece{mapping.range, mappings_, kind, is_main_stack(mapping), write_only, mapping.range, guard_below};
+    Piece piece{mapping.range, mappings_,     kind,       is_main_stack(mapping),
+                write_only,    mapping.range, guard_below};
     for (size_t i = 0; i < own_.count(); ++i) {
       const Range& own = own_[i];
       if (own.end <= piece.range.begin || own.begin >= mapping.range.end) continue;

@@ -147,17 +147,21 @@ class TaskList {
 
   struct Pass {
     bool readable;
-    bool caller_listed;
     bool table_full;
     size_t fresh;  // threads that were not known before this pass, or ended and listed again
   };
-  // Adds every thread that is not in the table yet.
-  //
-  // Why a pass that begins after all known threads are stopped, and finds none, proves that there is none:
-  // the kernel walks the threads in the order of their creation. The walk skips no thread that lives through
-  // it, and a thread created meanwhile stands behind its creator. It may end early when the thread it stands
-  // at ends meanwhile; that thread was running, hence not known, hence fresh in this pass.
+  // Adds the threads that are not in the table yet. A pass may miss some: when a thread ends while the kernel
+  // stands at it, the walk ends there, and goes on one place too far at the next call.
   Pass read(StopArea& area);
+
+  enum class Completeness { complete, more_to_come, cannot_be_told };
+  // Whether the threads that stand still are all there are: this rests on the kernel's count, not on passes.
+  //
+  // Once no entry is fresh or signalled, every thread in the table that is stopped stays in the kernel's
+  // count, and so does the caller, and a leader that has ended. Where the count is no more than these, no
+  // other thread exists, and who stands still creates none. A higher count means an unknown thread, or one
+  // that is just ending: read once more.
+  Completeness compare_with_count(const StopArea& area) const;
 
   // The letter of /proc/<process>/task/<tid>/stat: R, S, D, Z, X …; 0 when there is no such thread.
   static char state_of(int process, int tid);

@@ -259,8 +259,7 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks) {
   for (;;) {
     const TaskList::Pass pass = tasks.read(area);
     if (pass.table_full) return StopOutcome::table_full;
-    if (!pass.readable || !pass.caller_listed) return StopOutcome::refused;
-    if (pass.fresh == 0) return StopOutcome::stopped;
+    if (!pass.readable) return StopOutcome::refused;
     for (size_t i = 0; i < area.entry_count; ++i) {
       if (area.entries[i].state != kFresh) continue;
       const Step step = seize(area, area.entries[i]);
@@ -271,7 +270,11 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks) {
       const Step step = await_stop(area, i);
       if (step != Step::done) return to_outcome(step);
     }
+    const TaskList::Completeness completeness = tasks.compare_with_count(area);
+    if (completeness == TaskList::Completeness::complete) return StopOutcome::stopped;
+    if (completeness == TaskList::Completeness::cannot_be_told) return StopOutcome::refused;
     if (now_ns() >= area.deadline_ns) return StopOutcome::timed_out;
+    if (pass.fresh == 0) sys::call(SYS_sched_yield);  // for the threads that are ending
   }
 }
 

@@ -309,8 +309,7 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks, in
   for (;;) {
     const TaskList::Pass pass = tasks.read(area);
     if (pass.table_full) return StopOutcome::table_full;
-    if (!pass.readable || !pass.caller_listed) return StopOutcome::refused;
-    if (pass.fresh == 0) return StopOutcome::stopped;
+    if (!pass.readable) return StopOutcome::refused;
     for (size_t i = 0; i < area.entry_count; ++i) {
       if (load(&area.entries[i].state) != kFresh) continue;
       const long result = ask_to_stop(area, area.entries[i], signal);
@@ -319,7 +318,11 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks, in
     }
     const StopOutcome outcome = await_answers(area);
     if (outcome != StopOutcome::stopped) return outcome;
+    const TaskList::Completeness completeness = tasks.compare_with_count(area);
+    if (completeness == TaskList::Completeness::complete) return StopOutcome::stopped;
+    if (completeness == TaskList::Completeness::cannot_be_told) return StopOutcome::refused;
     if (now_ns() >= area.deadline_ns) return StopOutcome::timed_out;
+    if (pass.fresh == 0) sys::call(SYS_sched_yield);  // for the threads that are ending
   }
 }
 

@@ -20,6 +20,7 @@ using namespace stop;
 constexpr size_t kHelperStack = 64 * 1024;  // a multiple of every page size
 constexpr size_t kListingBytes = 8192;      // about 340 threads a call
 constexpr size_t kSpareEntries = 16;
+constexpr size_t kOwnLinks = 2;  // a /proc task directory has a link for each thread besides these
 constexpr uint32_t kStopsAfterRefusal = 63;
 constexpr uint32_t kNeverAgain = ~uint32_t{0};
 
@@ -107,7 +108,7 @@ NONREUSE_UNINSTRUMENTED void TaskList::close() {
 }
 
 NONREUSE_UNINSTRUMENTED TaskList::Pass TaskList::read(StopArea& area) {
-  Pass pass{false, false, false, 0};
+  Pass pass{false, false, 0};
   if (sys::failed(sys::call(SYS_lseek, fd_, 0, SEEK_SET))) return pass;
   cursor_ = 0;
   for (;;) {
@@ -118,10 +119,8 @@ NONREUSE_UNINSTRUMENTED TaskList::Pass TaskList::read(StopArea& area) {
       const auto* record = reinterpret_cast<const DirectoryEntry*>(area.listing + at);
       at += record->length;
       const int tid = parse_tid(record->name);
-      if (tid == 0) continue;  // "." and ".."
-      if (tid == area.caller) {
-        pass.caller_listed = true;
-      } else if (!note(area, tid, pass)) {
+      if (tid == 0 || tid == area.caller) continue;  // 0: "." and ".."
+      if (!note(area, tid, pass)) {
         pass.table_full = true;
         return pass;
       }
@@ -166,6 +165,22 @@ NONREUSE_UNINSTRUMENTED bool TaskList::note(StopArea& area, int tid, Pass& pass)
   cursor_ = vacant + 1;
   ++pass.fresh;
   return true;
+}
+
+NONREUSE_UNINSTRUMENTED TaskList::Completeness TaskList::compare_with_count(const StopArea& area) const {
+  struct stat status;
+  if (sys::call(SYS_newfstatat, fd_, "", &status, AT_EMPTY_PATH) != 0) return Completeness::cannot_be_told;
+  const size_t counted = status.st_nlink - kOwnLinks;
+  size_t settled = 1;  // the caller
+  for (size_t i = 0; i < area.entry_count; ++i) {
+    const StopEntry& entry = area.entries[i];
+    const uint32_t state = load(&entry.state);
+    // No other zombie than the leader: it may be gone from the count by now, with a new thread in its place.
+    if (state == kStopped || (state == kZombie && entry.tid == area.process)) ++settled;
+  }
+  if (counted == settled) return Completeness::complete;
+  return counted > settled && status.st_nlink > kOwnLinks ? Completeness::more_to_come
+                                                          : Completeness::cannot_be_told;
 }
 
 NONREUSE_UNINSTRUMENTED char TaskList::state_of(int process, int tid) {
@@ -229,10 +244,9 @@ NONREUSE_UNINSTRUMENTED size_t register_words() {
 }  // namespace stop
 
 NONREUSE_UNINSTRUMENTED size_t count_threads() {
-  // A /proc task directory has a link for each thread besides its own two.
   struct stat status;
   if (sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &status, 0) != 0) return 0;
-  return status.st_nlink > 2 ? status.st_nlink - 2 : 0;
+  return status.st_nlink > kOwnLinks ? status.st_nlink - kOwnLinks : 0;
 }
 
 // Layout: a page that stays unmapped, the helper's stack, the head, the tables, the registers.

@@ -24,8 +24,10 @@ class SpinLock {
  public:
   void lock() {
     for (unsigned spins = 0; !try_lock(); ++spins) {
-      if (spins < 64) os::cpu_pause();
-      else os::yield();
+      if (spins < 64)
+        os::cpu_pause();
+      else
+        os::yield();
     }
   }
   bool try_lock() {

@@ -27,14 +27,14 @@ uintptr_t thread_identity();
 int process_id();  // asked of the kernel each time: true in a fork's child at once
 int thread_id();
 
-uint64_t now_ns();                // CLOCK_MONOTONIC
-uint64_t wall_clock_ns();         // CLOCK_REALTIME
-uint64_t process_cpu_ns();        // CPU time of all threads
-uint64_t random_word();           // for address randomisation; falls back to the clock
+uint64_t now_ns();          // CLOCK_MONOTONIC
+uint64_t wall_clock_ns();   // CLOCK_REALTIME
+uint64_t process_cpu_ns();  // CPU time of all threads
+uint64_t random_word();     // for address randomisation; falls back to the clock
 
 // Writes all of it to standard error, as far as that goes.
 void write_error(const char* text, size_t size);
-[[noreturn]] void die();          // abort(3): SIGABRT
+[[noreturn]] void die();  // abort(3): SIGABRT
 
 // True when the process was started with more authority than its user has (AT_SECURE).
 bool runs_privileged();

@@ -24,7 +24,8 @@ NONREUSE_NOINLINE void with_registers_spilled(Body& body) {
   __asm__ volatile(
       "stp x19, x20, [%0, #0]\n\tstp x21, x22, [%0, #16]\n\tstp x23, x24, [%0, #32]\n\t"
       "stp x25, x26, [%0, #48]\n\tstp x27, x28, [%0, #64]\n\tstp x29, x30, [%0, #80]\n\t"
-      "stp d8, d9, [%0, #96]\n\tstp d10, d11, [%0, #112]\n\tstp d12, d13, [%0, #128]\n\tstp d14, d15, [%0, #144]"
+      "stp d8, d9, [%0, #96]\n\tstp d10, d11, [%0, #112]\n\tstp d12, d13, [%0, #128]\n\tstp d14, d15, [%0, "
+      "#144]"
       :
       : "r"(saved)
       : "memory");

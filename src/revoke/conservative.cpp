@@ -58,7 +58,8 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
 // Nothing moves from here on.
 RevokeOutcome ConservativeRevoker::sweep_stopped(uintptr_t stack_pointer) {
   self_stack_pointer_ = stack_pointer;
-  const Range bounce_range{reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
+  const Range bounce_range{reinterpret_cast<uintptr_t>(bounce),
+                           reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
   const Range own[] = {request_->tables, request_->extra, stopper_.own_memory(), bounce_range};
   scan_registers();
   const RootStatus status = walker_.walk(own, sizeof own / sizeof own[0], *this);
@@ -107,7 +108,8 @@ void ConservativeRevoker::visit(const RootRange& root) {
 // A stack is live from its thread's stack pointer up; what is below is dead and full of old pointers. This
 // may be said only of a mapping that is a stack and nothing else: the kernel's [stack], or what the C library
 // maps for a thread by default (as large as the stack limit says, with or without the guard below it, and the
-// thread's descriptor at its upper end). Elsewhere, in stacks that programs make themselves too, everything counts.
+// thread's descriptor at its upper end). Elsewhere, in stacks that programs make themselves too, everything
+// counts.
 uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
   const Range mapping = root.mapping;
   const size_t whole = os::default_stack_bytes();
@@ -131,8 +133,10 @@ uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
 
 void ConservativeRevoker::scan_root(Range range, RootAccess access) {
   figures_->root_bytes += range.size();
-  if (access == RootAccess::copied) scan_copied(range);
-  else scan_words(range.begin, range.end);
+  if (access == RootAccess::copied)
+    scan_copied(range);
+  else
+    scan_words(range.begin, range.end);
 }
 
 void ConservativeRevoker::scan_copied(Range range) {
@@ -146,7 +150,8 @@ void ConservativeRevoker::scan_copied(Range range) {
   }
 }
 
-// Skips what is free (it is zero) or painted (read later if it turns out to be held), a bitmap word at a time.
+// Skips what is free (it is zero) or painted (read later if it turns out to be held), a bitmap word at a
+// time.
 void ConservativeRevoker::scan_heap(Range range) {
   const uint64_t* free_bits = request_->free_bits;
   const uint64_t* painted = request_->shadow->painted();

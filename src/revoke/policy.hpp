@@ -21,38 +21,44 @@ class Policy {
     uint64_t bytes = scanned / 100 * options.percent;
     const uint64_t least = options.min != 0 ? options.min : minimum_.load(std::memory_order_relaxed);
     if (bytes < least) bytes = least;
-    if (options.max != 0 && bytes > options.max) bytes = options.max;
-    return bytes << backoff_.load(std::memory_order_relaxed);
+    return options.max != 0 && bytes > options.max ? options.max : bytes;
   }
 
   // A sweep took `sweep_ns` of CPU; `elapsed_ns` of CPU passed since the one before ended (with this one).
   void note_sweep(uint64_t sweep_ns, uint64_t elapsed_ns, uint64_t root_bytes, uint64_t live) {
     root_bytes_.store(root_bytes, std::memory_order_relaxed);
-    backoff_.store(0, std::memory_order_relaxed);
+    not_before_.store(0, std::memory_order_relaxed);
     uint64_t minimum = minimum_.load(std::memory_order_relaxed);
-    const uint64_t half = (live + root_bytes) / 2;
-    const uint64_t cap = half > kCapMin ? half : kCapMin;
-    if (sweep_ns * 100 > elapsed_ns * kBudgetPercent) minimum += minimum / 18;  // a quarter in four sweeps
-    else if (sweep_ns * 400 < elapsed_ns * kBudgetPercent) minimum -= minimum / 32;
+    const uint64_t quarter = (live + root_bytes) / 4;
+    const uint64_t cap = quarter > kCapMin ? quarter : kCapMin;
+    if (sweep_ns * 100 > elapsed_ns * kBudgetPercent)
+      minimum += minimum / 18;  // a quarter in four sweeps
+    else if (sweep_ns * 400 < elapsed_ns * kBudgetPercent)
+      minimum -= minimum / 32;
     if (minimum > cap) minimum = cap;
     if (minimum < kStart) minimum = kStart;
     minimum_.store(minimum, std::memory_order_relaxed);
   }
 
-  // A sweep released nothing because it could not see everything: wait for twice as much, at most 64 times.
-  void note_failure() {
-    const uint32_t backoff = backoff_.load(std::memory_order_relaxed);
-    if (backoff < 6) backoff_.store(backoff + 1, std::memory_order_relaxed);
+  // A sweep that ended at `now_ns` released nothing, because it could not see everything or stop everyone; it
+  // took `took_ns`, in which the program may have stood still. The next waits for kFailureShare times as
+  // long.
+  void note_failure(uint64_t now_ns, uint64_t took_ns) {
+    const uint64_t pause = took_ns * kFailureShare;
+    not_before_.store(now_ns + (pause > kFailurePause ? pause : kFailurePause), std::memory_order_relaxed);
   }
+  bool must_wait(uint64_t now_ns) const { return now_ns < not_before_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr uint64_t kStart = 1u << 20;
-  static constexpr uint64_t kCapMin = 8u << 20;
+  static constexpr uint64_t kCapMin = 2u << 20;
+  static constexpr uint64_t kFailureShare = 20;
+  static constexpr uint64_t kFailurePause = 10'000'000;  // nanoseconds
   static constexpr uint64_t kBudgetPercent = 5;
 
   std::atomic<uint64_t> minimum_{kStart};
   std::atomic<uint64_t> root_bytes_{0};
-  std::atomic<uint32_t> backoff_{0};
+  std::atomic<uint64_t> not_before_{0};
 };
 
 }  // namespace nonreuse

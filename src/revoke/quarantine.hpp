@@ -56,8 +56,10 @@ class Quarantine {
   void seal_locked(Batch* batch, uint64_t bytes) {
     batch->bytes = bytes;
     batch->next = nullptr;
-    if (last_ == nullptr) first_ = batch;
-    else last_->next = batch;
+    if (last_ == nullptr)
+      first_ = batch;
+    else
+      last_->next = batch;
     last_ = batch;
     add(waiting_bytes_, bytes);
     add(sealed_bytes_, bytes);

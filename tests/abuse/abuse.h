@@ -43,7 +43,9 @@ static inline void announce(const void* given, const void* chunk, size_t chunk_s
 }
 
 /* The size of the chunk of a live allocation, as messages name it. */
-static inline size_t chunk_size(void* p) { return malloc_usable_size(p) + 1; }
+static inline size_t chunk_size(void* p) {
+  return malloc_usable_size(p) + 1;
+}
 
 /* Ends a program whose preparation went wrong; what it was to show is then not shown. */
 static inline void require(bool condition, const char* what) {

@@ -4,9 +4,9 @@
 #include "abuse.h"
 
 int main() {
-  void* p = ::operator new(64, std::align_val_t{128});
+  void* p = ::operator new (64, std::align_val_t{128});
   announce(p, p, chunk_size(p));
-  ::operator delete(p, std::align_val_t{128});
-  ::operator delete(hide(p), std::align_val_t{128});
+  ::operator delete (p, std::align_val_t{128});
+  ::operator delete (hide(p), std::align_val_t{128});
   return kSurvived;
 }

@@ -7,6 +7,6 @@ int main() {
   void* p = ::operator new(24);
   announce(p, p, 32);
   ::operator delete(p);
-  ::operator delete(hide(p), std::size_t{24});
+  ::operator delete (hide(p), std::size_t{24});
   return kSurvived;
 }

@@ -1,6 +1,6 @@
 /* Programs that close every file they did not open themselves, as daemons do, and go on.
- * argv[1]: rest (from 3 on), all (standard streams, too), reused (their numbers are taken by the program's own
- * files), abort (a double free with no standard error: still the end). */
+ * argv[1]: rest (from 3 on), all (standard streams, too), reused (their numbers are taken by the program's
+ * own files), abort (a double free with no standard error: still the end). */
 #include "func.h"
 
 #include <fcntl.h>

@@ -27,10 +27,15 @@ static void before_constructors(int argc, char** argv, char** environment) {
   (void)argc, (void)argv, (void)environment;
   stage("preinit ", 1);
 }
-__attribute__((section(".preinit_array"), used)) static void (*preinit)(int, char**, char**) = before_constructors;
+__attribute__((section(".preinit_array"), used)) static void (*preinit)(int, char**,
+                                                                        char**) = before_constructors;
 
-__attribute__((constructor(101))) static void first_constructor(void) { stage("first ", 2); }
-__attribute__((constructor)) static void constructor(void) { stage("constructor ", 3); }
+__attribute__((constructor(101))) static void first_constructor(void) {
+  stage("first ", 2);
+}
+__attribute__((constructor)) static void constructor(void) {
+  stage("constructor ", 3);
+}
 
 static void* churn_for_ever(void* unused) {
   for (;;) churn_once(1 << 20, 3);
@@ -46,7 +51,9 @@ static void at_exit(void) {
   CHECK(atexit(at_exit_later) == 0);
   sweep();
 }
-__attribute__((destructor)) static void destructor(void) { stage("destructor ", 7); }
+__attribute__((destructor)) static void destructor(void) {
+  stage("destructor ", 7);
+}
 __attribute__((destructor(101))) static void last_destructor(void) {
   stage("last", 8);
   churn_once(8 << 20, 5);

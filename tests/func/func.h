@@ -23,13 +23,13 @@ int malloc_is_revoking(void) __attribute__((weak));
 enum { kSkip = 77 };
 
 /* Says on standard output what failed, and ends the program: standard error belongs to the library. */
-#define CHECK(condition)                                                                            \
-  do {                                                                                              \
-    if (!(condition)) {                                                                             \
-      int error_ = errno;                                                                           \
-      dprintf(1, "%s:%d: %s does not hold (errno %d)\n", __FILE__, __LINE__, #condition, error_);   \
-      _exit(1);                                                                                     \
-    }                                                                                               \
+#define CHECK(condition)                                                                          \
+  do {                                                                                            \
+    if (!(condition)) {                                                                           \
+      int error_ = errno;                                                                         \
+      dprintf(1, "%s:%d: %s does not hold (errno %d)\n", __FILE__, __LINE__, #condition, error_); \
+      _exit(1);                                                                                   \
+    }                                                                                             \
   } while (0)
 
 __attribute__((unused)) static int skip(const char* why) {
@@ -58,15 +58,21 @@ __attribute__((unused)) static size_t statm_field(int field) {
   for (int i = 0; i <= field; ++i) pages = strtoul(at, &at, 10);
   return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
-__attribute__((unused)) static size_t resident_bytes(void) { return statm_field(1); }
-__attribute__((unused)) static size_t mapped_bytes(void) { return statm_field(0); }
+__attribute__((unused)) static size_t resident_bytes(void) {
+  return statm_field(1);
+}
+__attribute__((unused)) static size_t mapped_bytes(void) {
+  return statm_field(0);
+}
 
 /* ---- freed chunks that stay referenced */
 
 enum { kHeld = 64 };
 static char* held[kHeld];
 static const size_t kHeldSizes[] = {24, 100, 1000, 4096, 40000};
-static size_t held_size(int i) { return kHeldSizes[i % 5]; }
+static size_t held_size(int i) {
+  return kHeldSizes[i % 5];
+}
 
 __attribute__((unused)) static void hold_some(void) {
   for (int i = 0; i < kHeld; ++i) {
@@ -93,7 +99,8 @@ struct churn {
 };
 
 __attribute__((unused)) static void churn_check(const unsigned char* p, size_t size, size_t slot) {
-  CHECK(p[0] == (unsigned char)slot && p[size / 2] == (unsigned char)slot && p[size - 1] == (unsigned char)slot);
+  CHECK(p[0] == (unsigned char)slot && p[size / 2] == (unsigned char)slot &&
+        p[size - 1] == (unsigned char)slot);
 }
 
 /* Replaces objects until `bytes` were allocated; each is filled, checked before it is freed, and must not

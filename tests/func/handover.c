@@ -1,4 +1,5 @@
-/* Two threads allocate, two others free what they are handed: contents stay, nothing overlaps, nothing grows. */
+/* Two threads allocate, two others free what they are handed: contents stay, nothing overlaps, nothing grows.
+ */
 #include "func.h"
 
 #include <sched.h>

@@ -1,5 +1,5 @@
-// The malloc family, to the letter of C11, POSIX and malloc(3). Runs with the library preloaded; what is not the
-// library's own promise also holds on the system's malloc.
+// The malloc family, to the letter of C11, POSIX and malloc(3). Runs with the library preloaded; what is not
+// the library's own promise also holds on the system's malloc.
 #include <gtest/gtest.h>
 
 #include <errno.h>
@@ -32,7 +32,9 @@ namespace {
 
 constexpr int kMarker = 4242;  // an errno that no function sets
 
-bool preloaded() { return malloc_revoke != nullptr; }
+bool preloaded() {
+  return malloc_revoke != nullptr;
+}
 
 // Hides from the compiler what it knows about a size or an address.
 template <class T>
@@ -41,7 +43,9 @@ T opaque(T value) {
   return value;
 }
 
-bool aligned(const void* p, size_t alignment) { return reinterpret_cast<uintptr_t>(p) % alignment == 0; }
+bool aligned(const void* p, size_t alignment) {
+  return reinterpret_cast<uintptr_t>(p) % alignment == 0;
+}
 
 void fill(void* p, size_t size, unsigned seed) {
   auto* bytes = static_cast<unsigned char*>(p);
@@ -62,9 +66,19 @@ bool all_zero(const void* p, size_t size) {
 }
 
 constexpr size_t kMax = std::numeric_limits<size_t>::max();
-constexpr size_t kTooLarge[] = {
-    size_t{PTRDIFF_MAX}, size_t{PTRDIFF_MAX} + 1, kMax / 2 + 4096, kMax - (1 << 20), kMax - 4096, kMax - 4095,
-    kMax - 64, kMax - 32, kMax - 16, kMax - 15, kMax - 8, kMax - 1, kMax};
+constexpr size_t kTooLarge[] = {size_t{PTRDIFF_MAX},
+                                size_t{PTRDIFF_MAX} + 1,
+                                kMax / 2 + 4096,
+                                kMax - (1 << 20),
+                                kMax - 4096,
+                                kMax - 4095,
+                                kMax - 64,
+                                kMax - 32,
+                                kMax - 16,
+                                kMax - 15,
+                                kMax - 8,
+                                kMax - 1,
+                                kMax};
 
 // ---- zero sizes
 
@@ -165,8 +179,8 @@ TEST(HugeSize, AlignmentAndSizeTogether) {
 
 TEST(Overflow, CallocFails) {
   const std::pair<size_t, size_t> kPairs[] = {
-      {kMax / 2 + 1, 2}, {2, kMax / 2 + 1}, {size_t{1} << 32, size_t{1} << 32}, {kMax, kMax}, {kMax / 3, 4},
-      {(size_t{1} << 32) + 1, size_t{1} << 32}};
+      {kMax / 2 + 1, 2}, {2, kMax / 2 + 1}, {size_t{1} << 32, size_t{1} << 32},
+      {kMax, kMax},      {kMax / 3, 4},     {(size_t{1} << 32) + 1, size_t{1} << 32}};
   for (auto [count, size] : kPairs) {
     errno = kMarker;
     void* p = calloc(opaque(count), opaque(size));
@@ -179,7 +193,8 @@ TEST(Overflow, CallocFails) {
 TEST(Overflow, ReallocarrayFailsAndKeepsTheOldObject) {
   void* p = malloc(100);
   fill(p, 100, 3);
-  const std::pair<size_t, size_t> kPairs[] = {{kMax / 2 + 1, 2}, {size_t{1} << 32, size_t{1} << 32}, {kMax, kMax}};
+  const std::pair<size_t, size_t> kPairs[] = {
+      {kMax / 2 + 1, 2}, {size_t{1} << 32, size_t{1} << 32}, {kMax, kMax}};
   for (auto [count, size] : kPairs) {
     errno = kMarker;
     EXPECT_EQ(reallocarray(p, opaque(count), opaque(size)), nullptr);
@@ -245,8 +260,8 @@ TEST(Alignment, EveryObjectIsAlignedForAnyType) {
 }
 
 TEST(Alignment, PosixMemalignRejectsWhatIsNoAlignment) {
-  for (size_t alignment : {size_t{0}, size_t{1}, size_t{2}, size_t{3}, size_t{4}, size_t{12}, size_t{24}, size_t{48},
-                           size_t{100}, size_t{4097}, size_t{12288}, kMax, kMax - 7}) {
+  for (size_t alignment : {size_t{0}, size_t{1}, size_t{2}, size_t{3}, size_t{4}, size_t{12}, size_t{24},
+                           size_t{48}, size_t{100}, size_t{4097}, size_t{12288}, kMax, kMax - 7}) {
     int object = 0;
     void* out = &object;
     errno = kMarker;
@@ -314,7 +329,8 @@ TEST(Alignment, AlignedAllocRejectsWhatIsNoAlignment) {
 }
 
 TEST(Alignment, MemalignRoundsUp) {
-  for (size_t alignment : {size_t{1}, size_t{3}, size_t{8}, size_t{17}, size_t{48}, size_t{100}, size_t{4097}}) {
+  for (size_t alignment :
+       {size_t{1}, size_t{3}, size_t{8}, size_t{17}, size_t{48}, size_t{100}, size_t{4097}}) {
     size_t power = 1;
     while (power < alignment) power *= 2;
     void* p = memalign(opaque(alignment), 1000);
@@ -347,11 +363,14 @@ TEST(Alignment, VallocAndPvallocGivePages) {
 
 // ---- usable size
 
-TEST(UsableSize, OfNothingIsZero) { EXPECT_EQ(malloc_usable_size(nullptr), 0u); }
+TEST(UsableSize, OfNothingIsZero) {
+  EXPECT_EQ(malloc_usable_size(nullptr), 0u);
+}
 
 TEST(UsableSize, AllOfItBelongsToTheObject) {
-  for (size_t size : {size_t{0}, size_t{1}, size_t{8}, size_t{15}, size_t{16}, size_t{17}, size_t{24}, size_t{31}, size_t{32}, size_t{100},
-                      size_t{511}, size_t{1000}, size_t{1024}, size_t{4096}, size_t{20000}, size_t{65536}, size_t{150000}}) {
+  for (size_t size : {size_t{0}, size_t{1}, size_t{8}, size_t{15}, size_t{16}, size_t{17}, size_t{24},
+                      size_t{31}, size_t{32}, size_t{100}, size_t{511}, size_t{1000}, size_t{1024},
+                      size_t{4096}, size_t{20000}, size_t{65536}, size_t{150000}}) {
     const size_t count = size < 5000 ? 500 : 20;
     std::vector<void*> all;
     for (unsigned i = 0; i < count; ++i) {
@@ -395,7 +414,8 @@ TEST(Realloc, KeepsContents) {
   std::uniform_real_distribution<double> exponent(0, 20);
   for (unsigned step = 0; step < 6000; ++step) {
     Object& object = objects[random() % objects.size()];
-    const size_t size = std::max<size_t>(1, std::min<size_t>(1000000, static_cast<size_t>(exp2(exponent(random)))));
+    const size_t size =
+        std::max<size_t>(1, std::min<size_t>(1000000, static_cast<size_t>(exp2(exponent(random)))));
     void* p = realloc(object.p, size);
     ASSERT_NE(p, nullptr);
     ASSERT_TRUE(filled(p, std::min(size, object.size), object.seed)) << object.size << " to " << size;
@@ -412,7 +432,8 @@ TEST(Realloc, KeepsContentsOfLargeObjects) {
   size_t size = size_t{1} << 20;
   void* p = malloc(size);
   fill(p, size, 9);
-  for (size_t next : {size_t{8} << 20, size_t{64} << 20, size_t{65} << 20, size_t{10000000}, size_t{5000001}, size_t{100}, size_t{3} << 20}) {
+  for (size_t next : {size_t{8} << 20, size_t{64} << 20, size_t{65} << 20, size_t{10000000}, size_t{5000001},
+                      size_t{100}, size_t{3} << 20}) {
     p = realloc(p, next);
     ASSERT_NE(p, nullptr);
     ASSERT_TRUE(filled(p, std::min(size, next), 9)) << size << " to " << next;
@@ -438,7 +459,8 @@ TEST(Realloc, GrowingStepByStepKeepsContents) {
 // ---- calloc
 
 TEST(Calloc, IsZeroAfterDirtyReuse) {
-  for (size_t size : {size_t{8}, size_t{24}, size_t{100}, size_t{1000}, size_t{5000}, size_t{40000}, size_t{300000}, size_t{1} << 20}) {
+  for (size_t size : {size_t{8}, size_t{24}, size_t{100}, size_t{1000}, size_t{5000}, size_t{40000},
+                      size_t{300000}, size_t{1} << 20}) {
     const size_t rounds = std::min<size_t>(20000, (size_t{64} << 20) / size);
     for (size_t i = 0; i < rounds; ++i) {
       void* dirty = malloc(size);
@@ -470,7 +492,9 @@ TEST(Calloc, IsZeroAfterReallocLeftSomethingBehind) {
 
 // ---- the rest
 
-TEST(Free, OfNothingDoesNothing) { free(nullptr); }
+TEST(Free, OfNothingDoesNothing) {
+  free(nullptr);
+}
 
 TEST(Mallopt, KnowsTheSystemsCodes) {
   EXPECT_EQ(mallopt(M_MMAP_THRESHOLD, 1 << 20), 1);

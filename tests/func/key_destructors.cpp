@@ -1,5 +1,5 @@
-// Allocates and frees while a thread ends: in thread_local destructors, and in each of the four rounds in which
-// a thread-specific value may come back.
+// Allocates and frees while a thread ends: in thread_local destructors, and in each of the four rounds in
+// which a thread-specific value may come back.
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -50,7 +50,8 @@ struct Local {
   std::vector<std::string> words;
   std::unique_ptr<char[]> large;
   ~Local() {
-    for (const std::string& word : words) check(word == "a word longer than any short string", "a word is intact");
+    for (const std::string& word : words)
+      check(word == "a word longer than any short string", "a word is intact");
     words.resize(500, "allocated in a destructor, where the thread is about to end");
     large.reset();
   }

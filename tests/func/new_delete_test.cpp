@@ -17,7 +17,9 @@ extern "C" int malloc_revoke(void) __attribute__((weak));
 
 namespace {
 
-bool preloaded() { return malloc_revoke != nullptr; }
+bool preloaded() {
+  return malloc_revoke != nullptr;
+}
 
 constexpr std::align_val_t kAligned{256};
 
@@ -40,8 +42,10 @@ std::vector<New> all_new() {
       {"new[] nothrow", [](size_t n) { return ::operator new[](n, std::nothrow); }, false, false},
       {"new aligned", [](size_t n) { return ::operator new(n, kAligned); }, true, true},
       {"new[] aligned", [](size_t n) { return ::operator new[](n, kAligned); }, true, true},
-      {"new aligned nothrow", [](size_t n) { return ::operator new(n, kAligned, std::nothrow); }, false, true},
-      {"new[] aligned nothrow", [](size_t n) { return ::operator new[](n, kAligned, std::nothrow); }, false, true},
+      {"new aligned nothrow", [](size_t n) { return ::operator new(n, kAligned, std::nothrow); }, false,
+       true},
+      {"new[] aligned nothrow", [](size_t n) { return ::operator new[](n, kAligned, std::nothrow); }, false,
+       true},
   };
 }
 
@@ -58,11 +62,13 @@ std::vector<Delete> all_delete() {
       {"delete sized aligned", [](void* p, size_t n) { ::operator delete(p, n, kAligned); }, true},
       {"delete[] sized aligned", [](void* p, size_t n) { ::operator delete[](p, n, kAligned); }, true},
       {"delete aligned nothrow", [](void* p, size_t) { ::operator delete(p, kAligned, std::nothrow); }, true},
-      {"delete[] aligned nothrow", [](void* p, size_t) { ::operator delete[](p, kAligned, std::nothrow); }, true},
+      {"delete[] aligned nothrow", [](void* p, size_t) { ::operator delete[](p, kAligned, std::nothrow); },
+       true},
   };
 }
 
-constexpr size_t kHuge[] = {size_t{PTRDIFF_MAX}, size_t{PTRDIFF_MAX} + 1, SIZE_MAX - 4096, SIZE_MAX - 15, SIZE_MAX};
+constexpr size_t kHuge[] = {size_t{PTRDIFF_MAX}, size_t{PTRDIFF_MAX} + 1, SIZE_MAX - 4096, SIZE_MAX - 15,
+                            SIZE_MAX};
 
 size_t opaque(size_t value) {
   asm volatile("" : "+r"(value));

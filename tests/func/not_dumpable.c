@@ -1,5 +1,5 @@
-/* A process that is not dumpable, as an ordinary user: /proc/self is closed to it and it may not be traced. It
- * goes on churning, what is referenced is not reused, and at most one line says what is missing. */
+/* A process that is not dumpable, as an ordinary user: /proc/self is closed to it and it may not be traced.
+ * It goes on churning, what is referenced is not reused, and at most one line says what is missing. */
 #include "func.h"
 
 #include <fcntl.h>
@@ -14,7 +14,8 @@ int main(int argc, char** argv) {
     churn_in_threads(2, 16 << 20);
     sweep();
   }
-  CHECK(setgroups(0, NULL) == 0 && setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+  CHECK(setgroups(0, NULL) == 0 && setresgid(65534, 65534, 65534) == 0 &&
+        setresuid(65534, 65534, 65534) == 0);
   CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
   CHECK(open("/proc/self/mem", O_RDONLY) < 0);
   churn_once(64u << 20, 1);

@@ -1,5 +1,5 @@
-// random_ops [OPERATIONS [SEED]]: random operations of several threads that hand objects to each other, against
-// a model that knows every object's place, size and contents.
+// random_ops [OPERATIONS [SEED]]: random operations of several threads that hand objects to each other,
+// against a model that knows every object's place, size and contents.
 //
 // Checked for every object: alignment, no overlap with any other live object, contents from allocation to
 // free and through realloc, zero from calloc. The default is a number of operations, not a time; the seed is
@@ -74,7 +74,9 @@ void each_checked_byte(size_t size, Visit visit) {
   for (size_t i = kEdge; i < size - kEdge; i += 4096) visit(i);
   for (size_t i = size - kEdge; i < size; ++i) visit(i);
 }
-unsigned char byte_at(uint32_t tag, size_t i) { return static_cast<unsigned char>((i * 2654435761u + tag) >> 5); }
+unsigned char byte_at(uint32_t tag, size_t i) {
+  return static_cast<unsigned char>((i * 2654435761u + tag) >> 5);
+}
 
 void write_contents(const Object& o) {
   each_checked_byte(o.size, [&](size_t i) { o.p[i] = byte_at(o.tag, i); });
@@ -159,7 +161,8 @@ class Player {
         const size_t alignment = size_t{16} << (random_() % 6);
         return keep(slot, aligned_alloc(alignment, size), size, alignment);
       }
-      default: return keep(slot, malloc(size), size, 16);
+      default:
+        return keep(slot, malloc(size), size, 16);
     }
   }
 
@@ -199,9 +202,14 @@ class Player {
       case 0:
         if (malloc_revoke != nullptr) malloc_revoke();
         break;
-      case 1: malloc_trim(random_() % 2 == 0 ? 0 : 1 << 20); break;
-      case 2: (void)mallinfo2(); break;
-      default: free(nullptr);
+      case 1:
+        malloc_trim(random_() % 2 == 0 ? 0 : 1 << 20);
+        break;
+      case 2:
+        (void)mallinfo2();
+        break;
+      default:
+        free(nullptr);
     }
   }
 
@@ -224,11 +232,12 @@ void* play(void* argument) {
 
 int main(int argc, char** argv) {
   const char* from_environment = getenv("NONREUSE_TEST_OPERATIONS");
-  const uint64_t operations = argc > 1 ? strtoull(argv[1], nullptr, 10)
+  const uint64_t operations = argc > 1                      ? strtoull(argv[1], nullptr, 10)
                               : from_environment != nullptr ? strtoull(from_environment, nullptr, 10)
                                                             : 2000000;
   seed = argc > 2 ? strtoull(argv[2], nullptr, 10) : std::random_device()();
-  printf("seed %lu, %lu operations\n", static_cast<unsigned long>(seed), static_cast<unsigned long>(operations));
+  printf("seed %lu, %lu operations\n", static_cast<unsigned long>(seed),
+         static_cast<unsigned long>(operations));
   fflush(stdout);
   // First alone, then four at a time, twice: threads come and go.
   Player(0, operations / 4).play();

@@ -1,6 +1,6 @@
-/* Under a filter that forbids system calls that a sweep would like to make, the program goes on churning: what
- * is referenced is not reused, and at most one line says what is missing.
- * argv[1]: ptrace, readv, open, uffd, clone, or all; argv[2]: early, to set the filter before anything else. */
+/* Under a filter that forbids system calls that a sweep would like to make, the program goes on churning:
+ * what is referenced is not reused, and at most one line says what is missing. argv[1]: ptrace, readv, open,
+ * uffd, clone, or all; argv[2]: early, to set the filter before anything else. */
 #include "func.h"
 
 #include <linux/audit.h>
@@ -15,21 +15,25 @@ struct rule {
   int number;
 };
 static const struct rule kRules[] = {
-    {"ptrace", SYS_ptrace},          {"readv", SYS_process_vm_readv}, {"open", SYS_openat},
+    {"ptrace", SYS_ptrace},    {"readv", SYS_process_vm_readv},
+    {"open", SYS_openat},
 #ifdef SYS_open
     {"open", SYS_open},
 #endif
-    {"uffd", SYS_userfaultfd},       {"ioctl", SYS_ioctl},            {"madvise", SYS_madvise},
-    {"membarrier", SYS_membarrier},  {"kill", SYS_tgkill},
+    {"uffd", SYS_userfaultfd}, {"ioctl", SYS_ioctl},
+    {"madvise", SYS_madvise},  {"membarrier", SYS_membarrier},
+    {"kill", SYS_tgkill},
 };
 
 static void forbid(const char* group) {
   struct sock_filter filter[2 * sizeof kRules / sizeof *kRules + 2];
   unsigned short length = 0;
-  filter[length++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+  filter[length++] =
+      (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
   for (size_t i = 0; i < sizeof kRules / sizeof *kRules; ++i) {
     if (strcmp(group, kRules[i].group) != 0 && strcmp(group, "all") != 0) continue;
-    filter[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)kRules[i].number, 0, 1);
+    filter[length++] =
+        (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)kRules[i].number, 0, 1);
     filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
   }
   CHECK(length > 1);

@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Dispositions of every signal a program can set for itself. The two real-time signals below SIGRTMIN belong to
- * the C library, and one may be taken by this one. */
+/* Dispositions of every signal a program can set for itself. The two real-time signals below SIGRTMIN belong
+ * to the C library, and one may be taken by this one. */
 static void dispositions(struct sigaction* actions) {
   for (int s = 1; s <= SIGRTMAX; ++s) {
     memset(&actions[s], 0, sizeof actions[s]);

@@ -1,5 +1,5 @@
-/* Small objects of ever changing sizes, released by many small sweeps, so that free memory is cut and joined in
- * every way: no two objects may share a byte, and calloc gives zero. argv[1]: rounds. */
+/* Small objects of ever changing sizes, released by many small sweeps, so that free memory is cut and joined
+ * in every way: no two objects may share a byte, and calloc gives zero. argv[1]: rounds. */
 #include "func.h"
 
 enum { kSlots = 3000 };

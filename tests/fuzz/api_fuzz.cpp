@@ -45,9 +45,10 @@ class Input {
     --left_;
     return *data_++;
   }
-  // Small sizes mostly; the first byte's low bits choose how many bits the second one is moved up.
+  // Small sizes mostly; the first byte chooses how many bits the second one is moved up.
   size_t size() {
-    const unsigned shift = byte() % 14;
+    const uint8_t kind = byte();
+    const unsigned shift = kind < 232 ? kind % 7 : 7 + kind % 8;
     return (static_cast<size_t>(byte()) << shift) + byte() % 17;
   }
 
@@ -56,14 +57,28 @@ class Input {
   size_t left_;
 };
 
-unsigned char content(const Object& o, size_t i) { return static_cast<unsigned char>(o.seed + i * 7); }
+unsigned char content(const Object& o, size_t i) {
+  return static_cast<unsigned char>(o.seed + i * 7);
+}
 
+// All of a small object, both ends of a larger one.
+template <class Visit>
+void each_checked_byte(size_t size, Visit visit) {
+  constexpr size_t kEdge = 300;
+  for (size_t i = 0; i < size; ++i) {
+    if (i == kEdge && size > 2 * kEdge) i = size - kEdge;
+    visit(i);
+  }
+}
 void write_contents(Object& o, unsigned char seed) {
   o.seed = seed;
-  for (size_t i = 0; i < o.size; ++i) o.p[i] = content(o, i);
+  each_checked_byte(o.size, [&](size_t i) { o.p[i] = content(o, i); });
 }
-void check_contents(const Object& o, size_t size) {
-  for (size_t i = 0; i < size; ++i) require(o.p[i] == content(o, i), "an object lost its contents");
+// The first `common` bytes of what was written.
+void check_contents(const Object& o, size_t common) {
+  each_checked_byte(o.size, [&](size_t i) {
+    require(i >= common || o.p[i] == content(o, i), "an object lost its contents");
+  });
 }
 
 void keep(Object& slot, void* p, size_t size, size_t alignment, unsigned char seed) {
@@ -106,10 +121,14 @@ void refuse_what_cannot_be(Input& input) {
   const size_t huge = SIZE_MAX / (size_t{1} << (input.byte() % 8)) - input.byte();
   void* out = &input;
   switch (input.byte() % 4) {
-    case 0: return require(dlmalloc(huge | (size_t{1} << 62)) == nullptr, "malloc gave the impossible");
-    case 1: return require(dlcalloc(huge, 257) == nullptr, "calloc overflowed");
-    case 2: return require(dlposix_memalign(&out, 24, 10) == EINVAL && out == &input, "24 is no alignment");
-    default: return require(dlreallocarray(nullptr, huge, 999) == nullptr, "reallocarray overflowed");
+    case 0:
+      return require(dlmalloc(huge | (size_t{1} << 62)) == nullptr, "malloc gave the impossible");
+    case 1:
+      return require(dlcalloc(huge, 257) == nullptr, "calloc overflowed");
+    case 2:
+      return require(dlposix_memalign(&out, 24, 10) == EINVAL && out == &input, "24 is no alignment");
+    default:
+      return require(dlreallocarray(nullptr, huge, 999) == nullptr, "reallocarray overflowed");
   }
 }
 
@@ -118,16 +137,21 @@ void step(Input& input) {
   Object& slot = objects[input.byte() % kObjects];
   const auto seed = static_cast<unsigned char>(operation * 3 + 1);
   switch (operation % 16) {
-    case 0: case 1: case 2: case 3: {
+    case 0:
+    case 1:
+    case 2:
+    case 3: {
       release(slot, false, 0);
       const size_t size = input.size();
       return keep(slot, dlmalloc(size), size, 16, seed);
     }
-    case 4: case 5: {
+    case 4:
+    case 5: {
       release(slot, false, 0);
       const size_t size = input.size();
       auto* p = static_cast<unsigned char*>(dlcalloc(1, size));
-      for (size_t i = 0; p != nullptr && i < size; ++i) require(p[i] == 0, "calloc gave memory that is not zero");
+      for (size_t i = 0; p != nullptr && i < size; ++i)
+        require(p[i] == 0, "calloc gave memory that is not zero");
       return keep(slot, p, size, 16, seed);
     }
     case 6: {
@@ -138,17 +162,33 @@ void step(Input& input) {
       require(dlposix_memalign(&p, alignment, size) == 0, "posix_memalign failed");
       return keep(slot, p, size, std::max<size_t>(alignment, 16), seed);
     }
-    case 7: case 8: return reallocate(slot, input.size(), seed);
-    case 9: case 10: return release(slot, false, 0);
-    case 11: case 12: return release(slot, true, input.byte());
-    case 13: dangling[input.byte() % kDangling] = {}; return;
-    case 14: return refuse_what_cannot_be(input);
+    case 7:
+    case 8:
+      return reallocate(slot, input.size(), seed);
+    case 9:
+    case 10:
+      return release(slot, false, 0);
+    case 11:
+    case 12:
+      return release(slot, true, input.byte());
+    case 13:
+      dangling[input.byte() % kDangling] = {};
+      return;
+    case 14:
+      return refuse_what_cannot_be(input);
     default:
       switch (input.byte() % 8) {
-        case 0: require(dlmalloc_revoke() == 0, "a sweep failed"); return;
-        case 1: dlmalloc_trim(0); return;
-        case 2: (void)dlmallinfo2(); return;
-        default: dlfree(nullptr);
+        case 0:
+          require(dlmalloc_revoke() == 0, "a sweep failed");
+          return;
+        case 1:
+          dlmalloc_trim(0);
+          return;
+        case 2:
+          (void)dlmallinfo2();
+          return;
+        default:
+          dlfree(nullptr);
       }
   }
 }

@@ -76,7 +76,7 @@ result=$("$work/user/build/with_prefix")
 [[ $result == "freed 1" ]] || fail "with_prefix printed '$result'"
 
 if command -v pkg-config >/dev/null; then
-  read -ra flags < <(PKG_CONFIG_PATH=$library_folder/pkgconfig pkg-config --define-prefix --cflags --libs dlmalloc_nonreuse)
+  read -ra flags < <(PKG_CONFIG_PATH=$library_folder/pkgconfig pkg-config "--define-variable=prefix=$prefix" --cflags --libs dlmalloc_nonreuse)
   "$NONREUSE_CC" -o "$work/by_pkg_config" "$work/user/plain.c" "${flags[@]}" -Wl,-rpath,"$library_folder"
   [[ $("$work/by_pkg_config") == "swept 1" ]] || fail "the program built by pkg-config does not work"
 fi

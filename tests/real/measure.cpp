@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   sigemptyset(&awaited);
   for (int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&awaited, signal);
   sigprocmask(SIG_BLOCK, &awaited, &before);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // whoever started this was killed: so is the program
 
   const double begin = now();
   const pid_t child = fork();

@@ -23,14 +23,18 @@ using Word = volatile uintptr_t;
 struct Secret {
   uintptr_t complement = 0;
 };
-inline Secret conceal(const void* p) { return {~reinterpret_cast<uintptr_t>(p)}; }
-inline uintptr_t reveal(Secret s) { return ~s.complement; }
+inline Secret conceal(const void* p) {
+  return {~reinterpret_cast<uintptr_t>(p)};
+}
+inline uintptr_t reveal(Secret s) {
+  return ~s.complement;
+}
 
 inline constexpr size_t kMaxWords = 512;
 
 struct Place {
   const char* name;
-  size_t capacity;     // pointers it can keep, at most kMaxWords
+  size_t capacity;          // pointers it can keep, at most kMaxWords
   unsigned reused_percent;  // of the chunks, at least so many must come back once the place is cleared
   void (*plant)(const Secret* secrets, size_t count);  // puts the plain pointers into the place
   void (*clear)();                                     // removes every trace of them
@@ -87,7 +91,7 @@ class Keeper {
   // For the body.
   const Secret* secrets() const { return secrets_; }
   size_t count() const { return count_; }
-  void park();              // says that the words are in place; returns when told to let go
+  void park();  // says that the words are in place; returns when told to let go
   void say_held() { held_.store(true); }
   void say_wiped() { wiped_.store(true); }
   std::atomic<uint32_t>& leave() { return leave_; }

@@ -18,8 +18,12 @@ constexpr size_t kBytes = kMaxWords * sizeof(uintptr_t);  // one page
 
 // Most places are an array of words somewhere: prepare() says where, these two do the rest.
 Word* words;
-void plant_words(const Secret* secrets, size_t count) { reveal_into(words, secrets, count); }
-void clear_words() { wipe(words, kMaxWords); }
+void plant_words(const Secret* secrets, size_t count) {
+  reveal_into(words, secrets, count);
+}
+void clear_words() {
+  wipe(words, kMaxWords);
+}
 
 Word* map(size_t size, int protection, int flags, int file = -1) {
   void* p = mmap(nullptr, size, protection, flags, file, 0);
@@ -33,10 +37,18 @@ constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
 
 Word in_bss[kMaxWords];
 Word in_data[kMaxWords] = {1};
-void prepare_bss() { words = in_bss; }
-void prepare_data() { words = in_data; }
-void prepare_frame() { words = main_frame; }
-void prepare_plugin_data() { words = plugin().page_words; }
+void prepare_bss() {
+  words = in_bss;
+}
+void prepare_data() {
+  words = in_data;
+}
+void prepare_frame() {
+  words = main_frame;
+}
+void prepare_plugin_data() {
+  words = plugin().page_words;
+}
 
 // The page of a library's data becomes read-only after it was written, as with RELRO.
 void plant_read_only(const Secret* secrets, size_t count) {
@@ -49,18 +61,28 @@ void clear_read_only() {
 }
 
 // The environment's array, above every frame of the main stack. Nobody reads the environment any more.
-void plant_environment(const Secret* secrets, size_t count) { reveal_into(environment_words, secrets, count); }
+void plant_environment(const Secret* secrets, size_t count) {
+  reveal_into(environment_words, secrets, count);
+}
 size_t environment_size;
-void prepare_environment() { environment_size = environment_capacity(); }
-void clear_environment() { wipe(environment_words, environment_size); }
+void prepare_environment() {
+  environment_size = environment_capacity();
+}
+void clear_environment() {
+  wipe(environment_words, environment_size);
+}
 const char* environment_missing() {
   return environment_capacity() < 64 ? "fewer than 64 variables in the environment" : nullptr;
 }
 
 // ---- the heap
 
-void prepare_malloc() { words = static_cast<Word*>(malloc(kBytes)); }
-void prepare_calloc() { words = static_cast<Word*>(calloc(1, kBytes)); }
+void prepare_malloc() {
+  words = static_cast<Word*>(malloc(kBytes));
+}
+void prepare_calloc() {
+  words = static_cast<Word*>(calloc(1, kBytes));
+}
 void prepare_large() {
   char* p = static_cast<char*>(malloc(5000000));
   memset(p, 0, 5000000);
@@ -117,9 +139,15 @@ void clear_dangling() {
 
 // ---- mappings
 
-void prepare_private() { words = map(kBytes, kReadWrite, kPrivate); }
-void prepare_shared() { words = map(kBytes, kReadWrite, MAP_SHARED | MAP_ANONYMOUS); }
-void prepare_executable() { words = map(kBytes, kReadWrite | PROT_EXEC, kPrivate); }
+void prepare_private() {
+  words = map(kBytes, kReadWrite, kPrivate);
+}
+void prepare_shared() {
+  words = map(kBytes, kReadWrite, MAP_SHARED | MAP_ANONYMOUS);
+}
+void prepare_executable() {
+  words = map(kBytes, kReadWrite | PROT_EXEC, kPrivate);
+}
 
 // Far inside a mapping of which nothing else is present.
 void prepare_sparse() {
@@ -132,8 +160,12 @@ void prepare_memory_file(int flags) {
   words = map(kBytes, kReadWrite, flags, file);
   close(file);
 }
-void prepare_memfd_shared() { prepare_memory_file(MAP_SHARED); }
-void prepare_memfd_private() { prepare_memory_file(MAP_PRIVATE); }
+void prepare_memfd_shared() {
+  prepare_memory_file(MAP_SHARED);
+}
+void prepare_memfd_private() {
+  prepare_memory_file(MAP_PRIVATE);
+}
 
 void prepare_file_private() {
   char path[] = "/tmp/holdXXXXXX";
@@ -187,14 +219,19 @@ void clear_keys() {
 // ---- thread-local storage of the main thread
 
 thread_local Word in_tls[kMaxWords];
-void prepare_tls() { words = in_tls; }
-void prepare_plugin_tls() { words = plugin().thread_words(); }
+void prepare_tls() {
+  words = in_tls;
+}
+void prepare_plugin_tls() {
+  words = plugin().thread_words();
+}
 
 constexpr Place kPlaces[] = {
     {"bss", kMaxWords, kAll, plant_words, clear_words, prepare_bss},
     {"data", kMaxWords, kAll, plant_words, clear_words, prepare_data},
     {"main_stack", kMaxWords, kMost, plant_words, clear_words, prepare_frame},
-    {"environment", 64, kMost, plant_environment, clear_environment, prepare_environment, environment_missing},
+    {"environment", 64, kMost, plant_environment, clear_environment, prepare_environment,
+     environment_missing},
     {"library_data", kMaxWords, kAll, plant_words, clear_words, prepare_plugin_data},
     {"library_data_read_only", kMaxWords, kAll, plant_read_only, clear_read_only, prepare_plugin_data},
     {"tls", kMaxWords, kAll, plant_words, clear_words, prepare_tls},
@@ -220,6 +257,8 @@ constexpr Place kPlaces[] = {
 
 }  // namespace
 
-PlaceTable memory_places() { return {kPlaces, std::size(kPlaces)}; }
+PlaceTable memory_places() {
+  return {kPlaces, std::size(kPlaces)};
+}
 
 }  // namespace hold

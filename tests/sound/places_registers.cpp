@@ -1,6 +1,6 @@
 // Places in the registers of a thread that runs, sleeps in the kernel, or was interrupted by a signal, and
-// below its stack pointer. Each is one piece of assembly that reveals the secrets in the registers themselves,
-// says so, waits until it is told to go, and zeroes them.
+// below its stack pointer. Each is one piece of assembly that reveals the secrets in the registers
+// themselves, says so, waits until it is told to go, and zeroes them.
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -42,7 +42,8 @@ void hold_general(Block* block) {
       "xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n xor %%r10d, %%r10d\n xor %%r11d, %%r11d\n"
       :
       : "D"(block)
-      : "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc", "memory");
+      : "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc",
+        "memory");
 }
 
 // Asleep in futex(2): only what the kernel keeps for the thread. A signal may wake it: it goes back to sleep.
@@ -58,7 +59,8 @@ void hold_asleep(Block* block) {
       "xor %%r15d, %%r15d\n xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n"
       :
       : "D"(block), [futex] "i"(SYS_futex)
-      : "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc", "memory");
+      : "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "cc",
+        "memory");
 }
 
 void hold_sse(Block* block) {
@@ -208,7 +210,9 @@ constexpr Place kPlaces[] = {
 
 #else
 
-const char* missing() { return "written for x86-64 only"; }
+const char* missing() {
+  return "written for x86-64 only";
+}
 void plant(const Secret*, size_t) {}
 void clear() {}
 constexpr Place kPlaces[] = {
@@ -225,6 +229,8 @@ constexpr Place kPlaces[] = {
 
 }  // namespace
 
-PlaceTable register_places() { return {kPlaces, std::size(kPlaces)}; }
+PlaceTable register_places() {
+  return {kPlaces, std::size(kPlaces)};
+}
 
 }  // namespace hold

@@ -85,7 +85,9 @@ void* Keeper::run(void* self) {
 namespace {
 
 Keeper keeper;
-void clear_keeper() { keeper.let_go(); }
+void clear_keeper() {
+  keeper.let_go();
+}
 
 template <Keeper::Body body, Keeper::Parking parking>
 void plant_in_thread(const Secret* secrets, size_t count) {
@@ -112,7 +114,9 @@ __attribute__((noinline)) void hold_deep(Keeper& k, unsigned depth) {
   }
   asm volatile("" : : "r"(room) : "memory");
 }
-void hold_on_deep_stack(Keeper& k) { hold_deep(k, 16); }
+void hold_on_deep_stack(Keeper& k) {
+  hold_deep(k, 16);
+}
 
 thread_local Word in_tls[kMaxWords];
 void hold_in_tls(Keeper& k) {
@@ -126,7 +130,9 @@ void hold_in_plugin_tls(Keeper& k) {
   k.park();
   wipe(words, kMaxWords);
 }
-void prepare_plugin() { plugin(); }
+void prepare_plugin() {
+  plugin();
+}
 
 // ---- signal stacks
 
@@ -148,15 +154,20 @@ void on_signal(void (*handler)(int)) {
 }
 
 // The words are in the frame of a handler that runs on the alternate stack.
-void handler_that_holds(int) { hold_on_stack(keeper); }
+void handler_that_holds(int) {
+  hold_on_stack(keeper);
+}
 void hold_on_signal_stack(Keeper&) {
   alternate_stack();
   on_signal(handler_that_holds);
   raise(SIGUSR2);
 }
 
-// The words are in the frame below, on the thread's own stack, while its stack pointer is in the alternate one.
-void handler_that_parks(int) { keeper.park(); }
+// The words are in the frame below, on the thread's own stack, while its stack pointer is in the alternate
+// one.
+void handler_that_parks(int) {
+  keeper.park();
+}
 void hold_under_signal_stack(Keeper& k) {
   Word frame[kMaxWords];
   alternate_stack();
@@ -196,8 +207,9 @@ void plant_in_malloced_coroutine(const Secret* secrets, size_t count) {
   plant_in_coroutine(secrets, count, malloc(kCoroutineStack));
 }
 void plant_in_mapped_coroutine(const Secret* secrets, size_t count) {
-  plant_in_coroutine(secrets, count,
-                     mmap(nullptr, kCoroutineStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  plant_in_coroutine(
+      secrets, count,
+      mmap(nullptr, kCoroutineStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 }
 void clear_coroutine() {
   swapcontext(&here, &there);
@@ -218,7 +230,8 @@ __attribute__((noinline)) void carry(Word* from, Word* to, size_t count) {
   }
 }
 void hold_on_the_move(Keeper& k) {
-  void* p = mmap(nullptr, kMaxWords * sizeof(Word), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p =
+      mmap(nullptr, kMaxWords * sizeof(Word), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) give_up("no mapping");
   high = static_cast<Word*>(p);
   reveal_into(low, k.secrets(), k.count());
@@ -267,13 +280,16 @@ constexpr Place kPlaces[] = {
     {"coroutine_malloced", kMaxWords, kMost, plant_in_malloced_coroutine, clear_coroutine},
     {"coroutine_mapped", kMaxWords, kMost, plant_in_mapped_coroutine, clear_coroutine},
     {"moving", kMaxWords, kMost, plant_in_thread<hold_on_the_move, Parking::spin>, clear_keeper},
-    {"moving_realloc", 100, kMost, plant_in_thread<hold_in_realloc<1000, 60000>, Parking::spin>, clear_keeper},
+    {"moving_realloc", 100, kMost, plant_in_thread<hold_in_realloc<1000, 60000>, Parking::spin>,
+     clear_keeper},
     {"moving_realloc_large", kMaxWords, kMost,
      plant_in_thread<hold_in_realloc<2000000, 9000000>, Parking::spin>, clear_keeper},
 };
 
 }  // namespace
 
-PlaceTable thread_places() { return {kPlaces, std::size(kPlaces)}; }
+PlaceTable thread_places() {
+  return {kPlaces, std::size(kPlaces)};
+}
 
 }  // namespace hold

@@ -6,7 +6,9 @@ enum { kWords = 512 };
 
 static __thread volatile uintptr_t thread_words[kWords];
 volatile uintptr_t* hold_plugin_thread_words(void);
-volatile uintptr_t* hold_plugin_thread_words(void) { return thread_words; }
+volatile uintptr_t* hold_plugin_thread_words(void) {
+  return thread_words;
+}
 
 /* Initialised, so that it is in .data and its page belongs to the file. */
 _Alignas(4096) volatile uintptr_t hold_plugin_page_words[kWords] = {1};

@@ -9,6 +9,8 @@
 namespace nonreuse {
 namespace {
 
+using Call = SimulatedMemory::Call;
+
 // I9: in the child, whatever the parent's other threads were doing, nothing is handed out twice.
 class ForkTest : public AllocatorTest {
  protected:

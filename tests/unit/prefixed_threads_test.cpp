@@ -1,5 +1,6 @@
-// The prefixed interface under threads: churn, objects handed over, sweeps at the same time, threads that come
-// and go. Black-box, so that the thread, address and undefined-behaviour sanitizers can watch the library.
+// The prefixed interface under threads: churn, objects handed over, sweeps at the same time, threads that
+// come and go. Black-box, so that the thread, address and undefined-behaviour sanitizers can watch the
+// library.
 #include <dlmalloc_nonreuse.h>
 #include <gtest/gtest.h>
 

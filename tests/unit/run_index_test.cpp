@@ -67,7 +67,7 @@ TEST_F(RunIndexTest, AnEmptyIndexHasNothing) {
 TEST_F(RunIndexTest, OfEqualSizesTheLowestAddressWins) {
   Random random(1);
   std::set<Granule> starts;
-  while (starts.size() < 1000) starts.insert(random.size((Granule{1} << 40) - 1));
+  while (starts.size() < 1000) starts.insert(128 * random.size((Granule{1} << 36) - 1));
   std::vector<Granule> shuffled(starts.begin(), starts.end());
   for (size_t i = shuffled.size(); i > 1; --i) std::swap(shuffled[i - 1], shuffled[random.below(i)]);
   for (const Granule start : shuffled) insert({start, 100});
@@ -85,7 +85,8 @@ TEST_F(RunIndexTest, AgreesWithASetOverManyOperations) {
     const uint64_t what = random.below(10);
     if (what < 4 || model.empty()) {
       const Granules length = random.one_in(3) ? random.between(64, 80) : kIndexedMin + random.size(1 << 22);
-      const Run run{random.one_in(2) ? random.below(64) : random.size((Granule{1} << 44) - 1), length};
+      const Run run{128 * (random.one_in(2) ? random.below(64) : random.size((Granule{1} << 37) - 1)),
+                    length};
       if (model.count(run) == 0) insert(run);
     } else if (what < 7) {
       auto victim = model.lower_bound({random.below(1 << 20), kIndexedMin + random.size(1 << 22)});

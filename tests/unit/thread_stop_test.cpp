@@ -5,7 +5,7 @@ namespace nonreuse::thread_stop_test {
 namespace {
 
 INSTANTIATE_TEST_SUITE_P(Methods, ThreadStop, testing::Values(StopMethod::ptrace_helper, StopMethod::signal),
-                         [](const auto& info) { return std::string(name_of(info.param)); });
+                         [](const auto& param_info) { return std::string(name_of(param_info.param)); });
 
 TEST_P(ThreadStop, CountersStandStillUntilResumed) {
   for (const size_t threads : {1u, 4u, 16u}) {
