@@ -16,7 +16,7 @@ Run Heap<P>::next_vacancy(Granule at) const {
 template <MemoryPlatform P>
 template <class Unknown>
 const char* Heap<P>::check(Unknown&& unknown, Granule* where) const {
-  Granules indexed = 0, free_total = 0, used_total = 0;
+  Granules indexed = 0, used_total = 0;
   bool left_free = false;
   for (Granule at = first(); at < top_;) {
     *where = at;
@@ -34,7 +34,6 @@ const char* Heap<P>::check(Unknown&& unknown, Granule* where) const {
       } else if (run.length >= kIndexedMin && !victim && !runs_without_record_) {
         return "a long free run is in no index";
       }
-      free_total += run.length;
       at = run.end();
       left_free = true;
       continue;

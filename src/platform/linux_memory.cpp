@@ -24,7 +24,7 @@ long map_fresh(uintptr_t at, size_t bytes, int protection, int flags) {
 
 // The one region of a build without HAVE_MMAP: uninitialised static data, backed when touched.
 constexpr size_t kStaticRegion = kHaveMmap ? 16 : kStaticHeapBytes;
-alignas(65536) char static_region[kStaticRegion];
+[[maybe_unused]] alignas(65536) char static_region[kStaticRegion];
 
 }  // namespace
 

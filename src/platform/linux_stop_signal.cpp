@@ -326,13 +326,13 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks, in
   }
 }
 
-}  // namespace
-
-NONREUSE_UNINSTRUMENTED StopOutcome stop_by_signal(StopArea& area) {
+// One try; the deadline is the area's.
+NONREUSE_UNINSTRUMENTED StopOutcome try_stop(StopArea& area) {
   const int signal = acquire_signal();
   if (signal == 0) return StopOutcome::refused;
   TaskList tasks;
   if (tasks.open(area.process) != 0) return StopOutcome::refused;
+  area.entry_count = 0;
   store(&current.area, &area);
   store(&current.answered, uint32_t{0});
   store(&current.target, ~uint32_t{0});
@@ -341,6 +341,26 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_signal(StopArea& area) {
   tasks.close();
   current.left_unanswered = outcome != StopOutcome::stopped;
   if (outcome != StopOutcome::stopped) resume_from_signal();
+  return outcome;
+}
+
+}  // namespace
+
+NONREUSE_UNINSTRUMENTED StopOutcome stop_by_signal(StopArea& area) {
+  // A thread that blocks signals may wait for a lock whose holder stands still: one that is ending waits for
+  // the C library's list of stacks, say. So a stop that takes long is given up, which lets such threads go
+  // on, and tried again, with more time each.
+  const uint64_t deadline_ns = area.deadline_ns;
+  StopOutcome outcome = StopOutcome::timed_out;
+  for (uint64_t patience = 20 * kMillisecond;; patience *= 2) {
+    const uint64_t now = now_ns();
+    area.deadline_ns = deadline_ns - now > patience ? now + patience : deadline_ns;
+    outcome = try_stop(area);
+    if (outcome != StopOutcome::timed_out) break;
+    sleep_ns(kMillisecond);
+    if (now_ns() >= deadline_ns || !handlers_have_left(deadline_ns)) break;
+  }
+  area.deadline_ns = deadline_ns;
   return outcome;
 }
 
