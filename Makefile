@@ -51,9 +51,10 @@ all:
 	  cmake -S . -B $(BUILD) -G Ninja -DCMAKE_C_COMPILER='$(c_compiler)' -DCMAKE_CXX_COMPILER='$(cxx_compiler)' \
 	    -DCMAKE_INSTALL_PREFIX='$(PREFIX)' -DNONREUSE_TESTS=OFF -DNONREUSE_BENCH=OFF $(configuration) \
 	    || { rm -f $(BUILD)/build.ninja $(BUILD)/CMakeCache.txt; exit 1; }; fi
-	@cmake --build $(BUILD) -j $(JOBS)
-	@for file in libdlmalloc_nonreuse.so nonreuse; do \
-	  cmp -s $(BUILD)/$$file $$file || { cp $(BUILD)/$$file .$$file.new && mv -f .$$file.new $$file; }; done
+	@flock $(BUILD)/.lock cmake --build $(BUILD) -j $(JOBS)
+	@for file in libdlmalloc_nonreuse.so nonreuse; do new=.$$file.new.$$$$; \
+	  cmp -s $(BUILD)/$$file $$file || \
+	    { cp $(BUILD)/$$file $$new && mv -f $$new $$file; } || { rm -f $$new; exit 1; }; done
 
 # Where the artifacts of these settings are.
 build-dir:

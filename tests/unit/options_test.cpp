@@ -167,7 +167,8 @@ TEST_F(OptionsTest, MessagesNameTheKindOfValue) {
   EXPECT_THAT(reported[1],
               HasSubstr("option min=x is not a size (a number, with K, M, G or T behind it); 0 is used"));
   EXPECT_THAT(reported[2], HasSubstr("option stop=x is not one of auto|ptrace|signal; auto is used"));
-  EXPECT_THAT(reported[3], HasSubstr("option stats=x is not a number; 0 is used"));
+  EXPECT_THAT(reported[3], HasSubstr(kSweepStats ? "stats=x is not a number; 1 is used"
+                                                 : "stats=x is not a number; 0 is used"));
 }
 
 TEST_F(OptionsTest, NameWithoutValueIsRefused) {
