@@ -100,7 +100,7 @@ endfunction()
 function(nonreuse_link_with_libc_alone target)
   set(exports ${PROJECT_SOURCE_DIR}/cmake/exports.map)
   target_link_options(${target} PRIVATE
-    -nodefaultlibs -Wl,-z,now -Wl,-z,relro -Wl,-z,defs -Wl,--hash-style=gnu -Wl,--version-script=${exports})
+    -nodefaultlibs -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete -Wl,-z,defs -Wl,--hash-style=gnu -Wl,--version-script=${exports})
   target_link_libraries(${target} PRIVATE c gcc)
   set_target_properties(${target} PROPERTIES LINK_DEPENDS ${exports})
   add_custom_command(TARGET ${target} POST_BUILD

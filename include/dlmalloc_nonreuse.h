@@ -6,7 +6,7 @@
  *
  * Every setting has an #ifndef: override it with -DNAME=VALUE. docs/settings.md explains each and names
  * the test that proves it. Thread-safety: every function may be called from any thread, unless built with
- * USE_LOCKS=0. None may be called from a signal handler.
+ * USE_LOCKS=0; mallopt only while no other thread uses the heap. None may be called from a signal handler.
  */
 #ifndef DLMALLOC_NONREUSE_H
 #define DLMALLOC_NONREUSE_H
@@ -107,9 +107,10 @@ extern "C" {
 #endif
 
 /* What mallinfo2(3) reports, in bytes and chunk counts. Filled from this heap:
- * arena: bytes taken from the system; ordblks: free runs; fordblks: free bytes; uordblks: bytes in use;
- * hblks, hblkhd: live large chunks (at or above the unmap threshold) and their bytes;
- * smblks, fsmblks: quarantined chunks and bytes; keepcost: bytes at the top that could be trimmed. */
+ * arena: bytes taken from the system; ordblks: free runs of at least 1 KiB; fordblks: free bytes;
+ * uordblks: bytes in use; hblkhd: bytes of quarantined chunks whose pages were given back; smblks: chunks
+ * held by stale pointers; fsmblks: bytes waiting in quarantine or held; keepcost: bytes at the top that could
+ * be trimmed; the others are 0. */
 #ifndef NONREUSE_HAVE_MALLINFO
 struct nonreuse_mallinfo2 {
   size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;

@@ -37,7 +37,7 @@ constexpr std::array kRows = {
     Row{{"sweep_size", OptionType::number, nullptr, M_SWEEP_SIZE, 0, kMostChunks, nullptr,
          "sweep at most this many chunks in one pass; 0: all"},
         offsetof(Options, sweep_size)},
-    Row{{"unmap", OptionType::size, "MALLOC_UNMAP_THRESHOLD", M_UNMAP_THRESHOLD, 4 * kKiB, kLargestSize,
+    Row{{"unmap", OptionType::size, "MALLOC_UNMAP_THRESHOLD", M_UNMAP_THRESHOLD, 32 * kKiB, kLargestSize,
          nullptr, "chunks of at least this size give their pages back at free"},
         offsetof(Options, unmap)},
     Row{{"stop_timeout", OptionType::number, nullptr, 0, 1, 600000, nullptr,

@@ -6,7 +6,7 @@
 //    again)
 //
 // Every function takes the calling thread's front; who finds it, and what happens in threads that have none,
-// is the caller's affair (override/thread.cpp). Lock order: sweep, quarantine, heap, arena.
+// is the caller's affair (override/process_heap.cpp). Lock order: sweep, quarantine, heap, arena.
 #pragma once
 
 #include <cstring>
@@ -98,6 +98,7 @@ class Allocator {
   void release_unowned(Run run);
 
   Run lookup(Wild pointer, const char* call);
+  Run claim(Wild pointer, const char* call);
   [[noreturn]] NONREUSE_NOINLINE void reject(Wild pointer, const char* call);
   void free_other(ThreadFront& front, Wild pointer, const char* call);
   void put_away(ThreadFront& front, Run chunk);
@@ -134,7 +135,7 @@ class Allocator {
   StatsPage* page_ = nullptr;
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
-  std::atomic<bool> failure_said_{false};
+  std::atomic<bool> retry_said_{false}, blind_said_{false};
   int owner_ = 0;       // the process this heap belongs to
   bool spent_ = false;  // pages of quarantined chunks were given back, and may have been written to since
   uint64_t cpu_at_last_sweep_ = 0;

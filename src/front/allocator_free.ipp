@@ -37,9 +37,17 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chun
 // Everything but a small live chunk.
 template <MemoryPlatform P, Revoker R>
 NONREUSE_NOINLINE void Allocator<P, R>::free_other(ThreadFront& front, Wild pointer, const char* call) {
-  const Run chunk = lookup(pointer, call);
-  if (!tags_.claim(chunk.start, tags_.load(chunk.start) & 63, false)) reject(pointer, call);
-  put_away(front, chunk);
+  put_away(front, claim(pointer, call));
+}
+
+// The live chunk that starts at `pointer`, now marked as freed. Its length is read under the claim: a realloc
+// that raced may have changed it just before.
+template <MemoryPlatform P, Revoker R>
+Run Allocator<P, R>::claim(Wild pointer, const char* call) {
+  const Granule start = lookup(pointer, call).start;
+  const uint8_t tag = tags_.load(start);
+  if (!TagMap::is_live(tag) || !tags_.claim(start, tag, false)) reject(pointer, call);
+  return {start, tags_.length(start)};
 }
 
 // A claimed chunk of any size: its content goes, and it waits.
@@ -142,7 +150,7 @@ Payload Allocator<P, R>::reallocate(ThreadFront& front, Wild old, size_t size) {
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
   const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
-  if (!tags_.claim(chunk.start, tags_.load(chunk.start) & 63, false)) reject(pointer, "realloc");
+  if (!(claim(pointer, "realloc") == chunk)) reject(pointer, "realloc");
   const Run tail{chunk.start + length, chunk.length - length};
   if (chunk.length > kSmallMax && length <= kSmallMax) tags_.clear({chunk.start + 1, 6});
   tags_.set_freed(tail.start, tail.length);
@@ -153,8 +161,11 @@ bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
 
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::lengthen(Run chunk, Granules length) {
+  // What is to trap at free must be whole pages from its start.
+  const size_t bytes = length << kGranuleShift;
+  if (bytes >= options_.unmap && address(chunk.start) % space_.page_size() != 0) return false;
   const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
-  if (!tags_.claim(chunk.start, tags_.load(chunk.start) & 63, false)) reject(pointer, "realloc");
+  if (!(claim(pointer, "realloc") == chunk)) reject(pointer, "realloc");
   bool longer;
   {
     LockGuard guard(heap_.lock());

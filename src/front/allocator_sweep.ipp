@@ -107,6 +107,8 @@ bool Allocator<P, R>::paint(bool* more) {
 template <MemoryPlatform P, Revoker R>
 SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   *more = false;
+  // A handler of the program could move words about while memory is read, or leave by longjmp.
+  const os::SignalsBlocked no_handlers;
   const uint64_t begin = os::now_ns();
   const uint64_t cpu_begin = os::process_cpu_ns();
   if (!paint(more)) return SweepResult::nothing;
@@ -128,6 +130,9 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
         {reinterpret_cast<uintptr_t>(page_),
          reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
         [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
+        [](void* self, Run chunk) {
+          return static_cast<Allocator*>(self)->quarantine_.is_trapped_locked(chunk);
+        },
         this,
         &options_};
     outcome = revoker_.revoke(request, seen);
@@ -200,13 +205,13 @@ void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t begin_ns) {
   const uint64_t now = os::now_ns();
   policy_.note_failure(now, now - begin_ns);
   if (outcome == RevokeOutcome::retry) {
-    if (!failure_said_.exchange(true)) {
+    if (!retry_said_.exchange(true)) {
       misuse::say("a thread did not stop in time for a sweep; freed memory waits longer (this is said once)");
     }
     return;
   }
   spend_painted();
-  if (options_.sweep && os::process_id() == owner_ && !failure_said_.exchange(true)) {
+  if (options_.sweep && os::process_id() == owner_ && !blind_said_.exchange(true)) {
     misuse::say(
         "this process may not look at its own memory map or threads; freed memory is not reused, its pages "
         "are given back (this is said once)");

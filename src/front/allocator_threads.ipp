@@ -137,8 +137,7 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.heap_bytes = heap_.in_use() << kGranuleShift;
   out.live_bytes = live_bytes();
   out.footprint_bytes = heap_.committed() << kGranuleShift;
-  figures_.footprint_max.at_least(out.footprint_bytes);
-  out.footprint_max = figures_.footprint_max.get();
+  out.footprint_max = heap_.committed_max() << kGranuleShift;
 }
 
 template <MemoryPlatform P, Revoker R>

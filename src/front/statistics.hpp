@@ -21,7 +21,7 @@ class Counter {
 
 struct Figures {
   Counter sweeps, abandoned, swept_bytes, swept_chunks, released_bytes, bits_painted, bits_cleared;
-  Counter root_bytes, heap_bytes, stops, pause_total, pause_max, sweep_total, sweep_max, footprint_max;
+  Counter root_bytes, heap_bytes, stops, pause_total, pause_max, sweep_total, sweep_max;
 };
 
 }  // namespace nonreuse

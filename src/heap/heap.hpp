@@ -69,6 +69,7 @@ class Heap {
   Granule top() const { return __atomic_load_n(&top_, __ATOMIC_RELAXED); }
   Granules in_use() const { return __atomic_load_n(&in_use_, __ATOMIC_RELAXED); }
   Granules committed() const { return __atomic_load_n(&committed_, __ATOMIC_RELAXED); }
+  Granules committed_max() const { return __atomic_load_n(&committed_max_, __ATOMIC_RELAXED); }
   Granules top_size() const { return segment_end_ - top_; }
   uint64_t indexed_runs() const { return index_.count(); }
 
@@ -87,6 +88,10 @@ class Heap {
   // Figures that others read without the lock.
   static void set(uint64_t& figure, uint64_t value) { __atomic_store_n(&figure, value, __ATOMIC_RELAXED); }
 
+  void note_committed(Granules more) {
+    set(committed_, committed_ + more);
+    if (committed_ > committed_max_) set(committed_max_, committed_);
+  }
   void mark_taken(Run run);
   void settle_edges(Run run);
   bool known_zero(Run run) const;
@@ -126,7 +131,7 @@ class Heap {
   Granule top_ = 0;          // below: chunks and free runs; from here to segment_end_: unused
   Granule segment_end_ = 0;  // end of the committed memory of the last segment
   Granule dirty_end_ = 0;    // top was never above this since it was last given back
-  Granules in_use_ = 0, committed_ = 0;
+  Granules in_use_ = 0, committed_ = 0, committed_max_ = 0;
   uint64_t consolidations_ = 0;
   bool runs_without_record_ = false;  // memory for one was out at some time
   Run vacancies_[kVacancies];  // unmapped segments and gaps between segments, free to be mapped (again)

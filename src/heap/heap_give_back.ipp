@@ -71,7 +71,7 @@ bool Heap<P>::grow(Granules length) {
     if (result == CommitResult::done) {
       note_zero({segment_end_, wanted});
       segment_end_ += wanted;
-      set(committed_, committed_ + wanted);
+      note_committed(wanted);
       return true;
     }
     if (result == CommitResult::occupied) break;
@@ -90,7 +90,7 @@ bool Heap<P>::grow(Granules length) {
     set(top_, at);
     dirty_end_ = at;
     segment_end_ = at + add;
-    set(committed_, committed_ + add);
+    note_committed(add);
     return true;
   }
   return false;
@@ -123,7 +123,7 @@ bool Heap<P>::grow_into_vacancy(Granules length) {
   vacancies_[best] = {run.end(), whole.length - part};
   if (vacancies_[best].empty()) vacancies_[best] = vacancies_[--vacancy_count_];
   note_zero(run);
-  set(committed_, committed_ + part);
+  note_committed(part);
   set(in_use_, in_use_ + part);
   join(run);  // not release(): that might unmap it again at once
   return true;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -91,6 +92,23 @@ size_t page_size() {
   return getauxval(AT_PAGESZ);
 }
 
+SignalsBlocked::SignalsBlocked() : before_(0) {
+  uint64_t set = ~uint64_t{0};
+  for (const int open : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS})
+    set &= ~(uint64_t{1} << (open - 1));
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, &before_, sizeof set);
+}
+
+SignalsBlocked::~SignalsBlocked() {
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof before_);
+}
+
+bool on_signal_stack_in(Range range) {
+  stack_t stack{};
+  if (sys::failed(sys::call(SYS_sigaltstack, nullptr, &stack))) return false;
+  return (stack.ss_flags & SS_ONSTACK) != 0 && range.contains(reinterpret_cast<uintptr_t>(stack.ss_sp));
+}
+
 size_t default_stack_bytes() {
   static constinit std::atomic<size_t> known{0};
   size_t bytes = known.load(std::memory_order_relaxed);
@@ -108,6 +126,10 @@ size_t default_stack_bytes() {
   return bytes;
 }
 
+namespace {
+constexpr int kFileSizeLimit = 1;  // RLIMIT_FSIZE
+}
+
 void* map_shared_file(const char* directory, size_t size) {
   char path[600];
   size_t length = 0;
@@ -121,10 +143,14 @@ void* map_shared_file(const char* directory, size_t size) {
   for (int id = process_id(); id > 0; id /= 10) digits[count++] = static_cast<char>('0' + id % 10);
   while (count > 0) path[length++] = digits[--count];
   path[length] = '\0';
+  // Beyond this limit the kernel would send SIGXFSZ, and a sparse file on a full disk SIGBUS.
+  uint64_t limit[2] = {0, 0};
+  if (sys::failed(sys::call(SYS_prlimit64, 0, kFileSizeLimit, nullptr, limit)) || limit[0] < size)
+    return nullptr;
   const long fd = sys::call(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (sys::failed(fd)) return nullptr;
   long mapped = -1;
-  if (!sys::failed(sys::call(SYS_ftruncate, fd, size))) {
+  if (!sys::failed(sys::call(SYS_fallocate, fd, 0, 0, size))) {
     mapped = sys::call(SYS_mmap, nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   }
   sys::call(SYS_close, fd);

@@ -20,11 +20,25 @@ namespace {
 constexpr size_t kMaxOwn = 8;
 constexpr uintptr_t kCutAlignment = 64;
 
+// One mapping, or what own ranges leave of it.
+struct Piece {
+  Range range;
+  size_t mapping;  // a number, different for each mapping
+  MappingKind kind;
+  bool main_stack;
+  bool write_only;
+  Range whole;         // the mapping that this is a piece of
+  size_t guard_below;  // bytes of the inaccessible mapping that ends where it begins
+};
+
+constexpr size_t kGathered = 64;
+
 // Static, because a sweep may run on any stack, however small. Never a root: after a walk it is full of the
 // addresses of heap pages.
 struct alignas(kCutAlignment) Scratch {
   char text[64 * 1024];
   PageBuffers pages;
+  Piece pieces_of_walk[kGathered];
 };
 constinit Scratch scratch{};
 
@@ -146,17 +160,6 @@ constexpr bool is_private(MappingKind kind) {
   return kind == MappingKind::private_anonymous || kind == MappingKind::private_file;
 }
 
-// One mapping, or what own ranges leave of it.
-struct Piece {
-  Range range;
-  size_t mapping;  // a number, different for each mapping
-  MappingKind kind;
-  bool main_stack;
-  bool write_only;
-  Range whole;         // the mapping that this is a piece of
-  size_t guard_below;  // bytes of the inaccessible mapping that ends where it begins
-};
-
 // Takes mappings in ascending order, asks for their pages, cuts the answers to size, joins and passes them
 // on. Private mappings near each other are gathered and asked about at once: of the time a walk takes, most
 // goes into system calls.
@@ -205,7 +208,6 @@ class Walk final : public PageSink {
   }
 
  private:
-  static constexpr size_t kGathered = 64;
   static constexpr size_t kGap = size_t{1} << 20;    // nothing, or what should not be walked for nothing
   static constexpr size_t kLarge = size_t{1} << 18;  // from here on, leaving out the question for files pays
 
@@ -303,7 +305,7 @@ class Walk final : public PageSink {
   const bool never_direct_;
   bool met_copied_ = false;
   size_t mappings_ = 0;
-  Piece pieces_[kGathered];
+  Piece* const pieces_ = scratch.pieces_of_walk;
   size_t count_ = 0;
   bool with_files_ = false;  // among those gathered
   bool with_large_ = false;

@@ -47,6 +47,22 @@ inline bool single_threaded() {
 #endif
 }
 size_t page_size();
+
+// Keeps the program's signal handlers out of the calling thread while it lives; they run afterwards. Signals
+// that report a fault of the thread itself stay open. sigprocmask(2).
+class SignalsBlocked {
+ public:
+  SignalsBlocked();
+  ~SignalsBlocked();
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  uint64_t before_;
+};
+
+// True while the calling thread runs on an alternate signal stack (sigaltstack(2)) that lies in `range`.
+bool on_signal_stack_in(Range range);
 // Bytes (with the guard) of the stacks that the C library maps for threads that ask for no size of their own;
 // as the limits were at the first call.
 size_t default_stack_bytes();

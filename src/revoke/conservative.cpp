@@ -123,12 +123,15 @@ uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
                                                  mapping.end - thread_pointer <= kDescriptorRoom);
     return whole_stack ? align_down(stack_pointer - kRedZone, sizeof(uint64_t)) : 0;
   };
-  if (const uintptr_t self = start_for(self_stack_pointer_, self_thread_pointer_)) return self;
+  uintptr_t lowest = start_for(self_stack_pointer_, self_thread_pointer_);
+  // Frames that a signal interrupted may lie below an alternate stack in the same mapping.
+  if (lowest != 0 && os::on_signal_stack_in(mapping)) return 0;
   for (size_t i = 0; i < stopper_.thread_count(); ++i) {
     const StoppedThread& thread = stopper_.thread(i);
-    if (const uintptr_t start = start_for(thread.stack_pointer, thread.thread_pointer)) return start;
+    const uintptr_t start = start_for(thread.stack_pointer, thread.thread_pointer);
+    if (start != 0 && (lowest == 0 || start < lowest)) lowest = start;
   }
-  return 0;
+  return lowest;
 }
 
 void ConservativeRevoker::scan_root(Range range, RootAccess access) {
@@ -174,21 +177,11 @@ void ConservativeRevoker::scan_heap(Range range) {
   }
 }
 
-// Through copying: the pages of a large freed chunk may be trapped.
+// Of a chunk found hit. What was given back and trapped has no content.
 bool ConservativeRevoker::scan_content(Run chunk) {
-  const size_t page = os::page_size();
-  uint64_t news = 0;
-  uintptr_t at = request_->base + (chunk.start << kGranuleShift);
-  const uintptr_t end = at + (chunk.length << kGranuleShift);
-  if (end - at < page) return scan_words(at, end) != 0;
-  while (at < end) {
-    const size_t wanted = end - at < kBounceBytes ? end - at : kBounceBytes;
-    const size_t got = copy_foreign(bounce, at, wanted);
-    news += kernel_(target_, bounce, got / sizeof(uint64_t));
-    at += got;
-    if (got < wanted) at = align_down(at, page) + page;
-  }
-  return news != 0;
+  if (request_->is_trapped(request_->context, chunk)) return false;
+  const uintptr_t at = request_->base + (chunk.start << kGranuleShift);
+  return scan_words(at, at + (chunk.length << kGranuleShift)) != 0;
 }
 
 }  // namespace nonreuse

@@ -132,6 +132,13 @@ class Quarantine {
     return {};
   }
 
+  bool is_trapped_locked(Run chunk) const {
+    for (size_t i = 0; chunk.length >= kLargeChunk && i < large_count_; ++i) {
+      if (large_[i].chunk == chunk) return large_[i].trapped;
+    }
+    return false;
+  }
+
   // After a sweep: drops the large chunks that were painted and not hit. `leave(chunk)` is called for each
   // of them first; where it says false the chunk stays, as held, and the caller has marked it hit. Locked.
   template <class Leave>

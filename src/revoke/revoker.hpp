@@ -27,6 +27,8 @@ struct RevokeRequest {
   Range extra;                // more of it (may be empty)
   // The painted chunk around a granule, or an empty run.
   Run (*chunk_at)(void* context, Granule granule);
+  // True where the chunk's content was given back and touching it would stop the program.
+  bool (*is_trapped)(void* context, Run chunk);
   void* context;
   const Options* options;
 };

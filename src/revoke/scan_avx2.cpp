@@ -11,8 +11,8 @@
 namespace nonreuse {
 namespace {
 
-constexpr size_t kBuffer = 512;
-constexpr size_t kBlock = 16;  // words
+constexpr size_t kBuffer = 128;  // small: a sweep runs on the stack of whoever frees
+constexpr size_t kBlock = 16;    // words
 
 // For each set of lanes, the permutation (of 32-bit halves) that moves them to the front.
 struct PackTable {

@@ -134,16 +134,16 @@ TEST_F(OptionsTest, LimitsAreInclusive) {
   EXPECT_EQ(options.percent, 1u);
   EXPECT_EQ(parse("percent=10000"), 0);
   EXPECT_EQ(options.percent, 10000u);
-  EXPECT_EQ(parse("unmap=4095"), 1);
-  EXPECT_EQ(parse("unmap=4096"), 0);
-  EXPECT_EQ(options.unmap, 4096u);
+  EXPECT_EQ(parse("unmap=32767"), 1);
+  EXPECT_EQ(parse("unmap=32768"), 0);
+  EXPECT_EQ(options.unmap, 32768u);
   EXPECT_EQ(parse("min=65T"), 1);
   EXPECT_EQ(parse("min=18446744073709551615G"), 1) << "an overflow by the unit";
 }
 
 TEST_F(OptionsTest, SizeRangeIsSaidInUnits) {
   EXPECT_EQ(parse("unmap=1"), 1);
-  EXPECT_THAT(reported, ElementsAre("nonreuse: option unmap=1 is out of range (4K to 64T); 256K is used"));
+  EXPECT_THAT(reported, ElementsAre("nonreuse: option unmap=1 is out of range (32K to 64T); 256K is used"));
 }
 
 TEST_F(OptionsTest, MalformedValuesAreRefused) {
@@ -249,7 +249,7 @@ TEST_F(OptionsTest, ProblemsOfTheAncestorsVariablesNameThem) {
       environment({"MALLOC_MAX_FREEBUF_PERCENT=abc", "MALLOC_UNMAP_THRESHOLD=1", "NONREUSE_OPTIONS=foo=1"}),
       3);
   EXPECT_EQ(reported[0], "nonreuse: MALLOC_MAX_FREEBUF_PERCENT=abc is not a number; 25 is used");
-  EXPECT_EQ(reported[1], "nonreuse: MALLOC_UNMAP_THRESHOLD=1 is out of range (4K to 64T); 256K is used");
+  EXPECT_EQ(reported[1], "nonreuse: MALLOC_UNMAP_THRESHOLD=1 is out of range (32K to 64T); 256K is used");
   EXPECT_THAT(reported[2], StartsWith("nonreuse: option 'foo' is unknown"));
 }
 
@@ -257,12 +257,12 @@ TEST_F(OptionsTest, MalloptCodesOfThisHeap) {
   EXPECT_TRUE(set_mallopt(M_FREEBUF_PERCENT, 33, options));
   EXPECT_TRUE(set_mallopt(M_MIN_FREEBUF, 1000, options));
   EXPECT_TRUE(set_mallopt(M_MAX_FREEBUF, 2000, options));
-  EXPECT_TRUE(set_mallopt(M_UNMAP_THRESHOLD, 8192, options));
+  EXPECT_TRUE(set_mallopt(M_UNMAP_THRESHOLD, 65536, options));
   EXPECT_TRUE(set_mallopt(M_SWEEP_SIZE, 5, options));
   EXPECT_EQ(options.percent, 33u);
   EXPECT_EQ(options.min, 1000u);
   EXPECT_EQ(options.max, 2000u);
-  EXPECT_EQ(options.unmap, 8192u);
+  EXPECT_EQ(options.unmap, 65536u);
   EXPECT_EQ(options.sweep_size, 5u);
 }
 
