@@ -70,7 +70,7 @@ TEST_F(PolicyTest, TheMinimumIsCappedAndFallsBack) {
   for (int i = 0; i < 300; ++i) idle_sweep();
   EXPECT_EQ(threshold(0), kStart);
   for (int i = 0; i < 300; ++i) busy_sweep(100 * kMiB);  // a larger heap has a larger cap
-  EXPECT_EQ(threshold(0), 25 * kMiB);
+  EXPECT_EQ(threshold(0), 50 * kMiB);
   busy_sweep(0);
   EXPECT_EQ(threshold(0), kCap) << "and a smaller one again when the heap shrinks";
 }
