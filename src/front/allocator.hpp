@@ -136,7 +136,8 @@ class Allocator {
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
   std::atomic<bool> retry_said_{false}, blind_said_{false};
-  int owner_ = 0;       // the process this heap belongs to
+  bool lost_allowed_ = false;  // a fork's child may have lost what other threads had in hand
+  int owner_ = 0;              // the process this heap belongs to
   bool spent_ = false;  // pages of quarantined chunks were given back, and may have been written to since
   uint64_t cpu_at_last_sweep_ = 0;
 };

@@ -191,7 +191,9 @@ def the_terminals_interrupt_arrives_once(_folder):
 def stop_and_continue(_folder):
     code = "import sys, time\nprint('ready', flush=True)\nsys.stdin.readline()\nprint('went on', flush=True)\n"
     with subprocess.Popen([launcher(), "run", "--no-summary", "--", sys.executable, "-c", code], env=environment(),
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          # a group of its own: in an orphaned one SIGTSTP stops nobody
+                          preexec_fn=lambda: os.setpgid(0, 0)) as process:
         require(process.stdout.readline() == "ready\n", "the program did not start")
         process.send_signal(signal.SIGTSTP)
         pid, status = os.waitpid(process.pid, os.WUNTRACED)
