@@ -77,6 +77,8 @@ function(nonreuse_program_test name)
   add_executable(${target} ${arg_SOURCES})
   nonreuse_test_program(${target})
   target_link_libraries(${target} PRIVATE Threads::Threads ${CMAKE_DL_LIBS} ${arg_LINK})
+  # A program that asks the header for a setting must hear what the library was built with.
+  target_compile_definitions(${target} PRIVATE ${NONREUSE_SETTING_DEFINITIONS})
   # The programs do on purpose what compilers warn about and remove.
   target_compile_options(${target} PRIVATE -fno-builtin -Wno-error)
   set(expect "")
