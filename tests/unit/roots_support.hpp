@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "platform/attributes.hpp"
 #include "platform/roots.hpp"
 
 namespace nonreuse {
@@ -54,8 +55,8 @@ inline uint64_t read_sink;
 class Reader final : public RootVisitor {
  public:
   explicit Reader(uintptr_t wanted = 0) : wanted_(wanted) {}
-  // It reads whatever it is told, also what the address sanitizer has poisoned.
-  __attribute__((no_sanitize("address"))) void visit(const RootRange& root) override {
+  // It reads whatever it is told, also what a sanitizer has poisoned or keeps for itself.
+  NONREUSE_READS_ANY_MEMORY void visit(const RootRange& root) override {
     const size_t page = page_size();
     uintptr_t at = root.range.begin;
     while (at < root.range.end) {
