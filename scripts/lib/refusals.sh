@@ -11,7 +11,7 @@ refused() {  # description regular-expression command...
   if "$@" >"$folder/log" 2>&1; then
     echo "$description: was accepted"
     failures=$((failures + 1))
-  elif ! tr -s '\n ' ' ' <"$folder/log" | grep -qE "$expected"; then
+  elif ! grep -qE "$expected" <<<"$(tr -s '\n ' ' ' <"$folder/log")"; then
     echo "$description: the reason is not said:"
     tail -n 15 "$folder/log"
     failures=$((failures + 1))

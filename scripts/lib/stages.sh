@@ -56,7 +56,7 @@ ctest_stage() {
   seconds=$(awk "BEGIN { print $EPOCHREALTIME - $begin }")
   # "passed failed skipped", then one line a skip, from the report.
   counts=$(python3 scripts/lib/count_tests.py "$report" 2>>"$log") || counts="0 1 0"
-  read -r passed failed skipped <<<"$(head -n 1 <<<"$counts")"
+  read -r passed failed skipped <<<"${counts%%$'\n'*}"
   ((status == 0 || failed > 0)) || failed=1  # ctest itself failed
   stage_passed=$((stage_passed + passed))
   stage_failed=$((stage_failed + failed))
@@ -65,7 +65,9 @@ ctest_stage() {
   tail -n +2 <<<"$counts" | sed 's/^/    /'
   if ((failed > 0)); then
     stage_failures+=("$name")
-    grep -E -A 25 '\*\*\*(Failed|Timeout|Exception)|Errors while|\*\*\*Not Run' "$log" | head -n 120 | sed 's/^/    /'
+    # sed prints 120 lines and reads on: a reader that stops early would end this script by SIGPIPE.
+    grep -E -A 25 '\*\*\*(Failed|Timeout|Exception)|Errors while|\*\*\*Not Run' "$log" |
+      sed -n '1,120s/^/    /p' || true
     echo "    (whole log: $log)"
   fi
   return 0
