@@ -38,7 +38,7 @@
 #define HAVE_MMAP 1
 #endif
 
-/* Bytes of the one region of a HAVE_MMAP=0 build. */
+/* Bytes of the one region of a HAVE_MMAP=0 build; at least 128 MiB. */
 #ifndef NONREUSE_STATIC_HEAP_BYTES
 #define NONREUSE_STATIC_HEAP_BYTES (256UL << 20)
 #endif

@@ -45,5 +45,5 @@ refused "FREEBUF_MODE=2" "FREEBUF_MODE must be 0 or 1" configure_and_build -DFRE
 refused "MALLOC_UTRACE=1" "MALLOC_UTRACE=1 is reserved" configure_and_build -DMALLOC_UTRACE=1
 refused "DEFAULT_FREEBUF_PERCENT=0" "DEFAULT_FREEBUF_PERCENT must be 1 to 10000" configure_and_build \
   -DDEFAULT_FREEBUF_PERCENT=0
-refused "NONREUSE_STATIC_HEAP_BYTES=5" "at least 1 MiB" configure_and_build -DNONREUSE_STATIC_HEAP_BYTES=5
+refused "NONREUSE_STATIC_HEAP_BYTES=5" "at least 128 MiB" configure_and_build -DNONREUSE_STATIC_HEAP_BYTES=5
 exit $((failures > 0))

@@ -337,7 +337,7 @@ Options default_options() {
   memset(&options, 0, sizeof(options));
   options.percent = kDefaultFreebufPercent;
   options.sweep_size = kDefaultSweepSize;
-  options.unmap = 256 * kKiB;
+  options.unmap = 1024 * kKiB;
   options.stop_timeout = 1000;
   options.stop = StopChoice::automatic;
   options.kernel = KernelChoice::automatic;

@@ -44,7 +44,9 @@ static_assert(MAX_RELEASE_CHECK_RATE >= 1, "MAX_RELEASE_CHECK_RATE counts frees:
 static_assert(DEFAULT_FREEBUF_PERCENT >= 1 && DEFAULT_FREEBUF_PERCENT <= 10000,
               "DEFAULT_FREEBUF_PERCENT must be 1 to 10000");
 static_assert(static_cast<long long>(DEFAULT_SWEEP_SIZE) >= 0, "DEFAULT_SWEEP_SIZE must not be negative");
-static_assert(NONREUSE_STATIC_HEAP_BYTES >= (1UL << 20), "NONREUSE_STATIC_HEAP_BYTES: at least 1 MiB");
+// Of less, the tables would leave nothing for chunks.
+static_assert(NONREUSE_STATIC_HEAP_BYTES >= (128UL << 20),
+              "NONREUSE_STATIC_HEAP_BYTES: at least 128 MiB (134217728)");
 static_assert(NONREUSE_STATIC_HEAP_BYTES % 4096 == 0, "NONREUSE_STATIC_HEAP_BYTES: whole pages");
 
 }  // namespace nonreuse

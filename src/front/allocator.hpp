@@ -93,8 +93,11 @@ class Allocator {
   bool carve_aligned(ThreadFront& front, Granules length, Granules alignment, Granule* start);
   bool refill(ThreadFront& front, Granules length);
   bool next_run(ThreadFront& front, Granules length);
+  bool larger_hole(ThreadFront& front, Granules length);
   bool fetch(ThreadFront& front, Granules length);
   void put_back_run(ThreadFront& front);
+  void put_back(ThreadFront& front, Run hole);
+  void return_leftovers(ThreadFront& front);
   void release_unowned(Run run);
 
   Run lookup(Wild pointer, const char* call);

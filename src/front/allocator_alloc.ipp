@@ -86,73 +86,98 @@ Payload Allocator<P, R>::allocate_direct(Granules length, Granules alignment, si
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::refill(ThreadFront& front, Granules length) {
   put_back_run(front);
-  return next_run(front, length) || fetch(front, length);
+  return next_run(front, length) || larger_hole(front, length) || fetch(front, length);
 }
 
 // The rest of the run to the cache of its size.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::put_back_run(ThreadFront& front) {
   const Run rest{front.run_at, front.run_end - front.run_at};
-  if (rest.empty()) return;
-  if (!front.keep(rest)) {
-    if (front.leftover_count == ThreadFront::kLeftovers) {
-      LockGuard guard(heap_.lock());
-      while (front.leftover_count > 0) heap_.release(front.leftovers[--front.leftover_count]);
-    }
-    front.leftovers[front.leftover_count] = rest;
-    in_this_order();
-    ++front.leftover_count;
-    in_this_order();
-  }
+  if (!rest.empty()) put_back(front, rest);
   front.set_run({});
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::put_back(ThreadFront& front, Run hole) {
+  if (front.keep(hole)) return;
+  if (front.leftover_count == ThreadFront::kLeftovers) {
+    LockGuard guard(heap_.lock());
+    return_leftovers(front);
+  }
+  front.leftovers[front.leftover_count] = hole;
+  in_this_order();
+  ++front.leftover_count;
+  in_this_order();
+}
+
+// Under the heap's lock.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::return_leftovers(ThreadFront& front) {
+  while (front.leftover_count > 0) heap_.release(front.leftovers[--front.leftover_count]);
+}
+
+// The next gathered run that is long enough; shorter ones go to the caches of their sizes.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::next_run(ThreadFront& front, Granules length) {
+  while (front.gathered != 0) {
+    const Run run = front.runs[front.gathered - 1];
+    --front.gathered;
+    in_this_order();
+    if (run.length >= length) {
+      front.set_run(run);
+      return true;
+    }
+    put_back(front, run);
+  }
+  return false;
 }
 
 // The smallest larger cached hole, to carve from.
 template <MemoryPlatform P, Revoker R>
-bool Allocator<P, R>::next_run(ThreadFront& front, Granules length) {
+bool Allocator<P, R>::larger_hole(ThreadFront& front, Granules length) {
   for (Granules larger = length + 1; larger <= kSmallMax; ++larger) {
     if (front.cached[larger] == 0) continue;
     const Granule start = front.cache(larger)[--front.cached[larger]];
+    in_this_order();
     front.set_run({start, larger});
     return true;
   }
   return false;
 }
 
-// From the free pool: holes of the size or a little larger; else a longer run, where chunks allocated
-// together lie together; else any run, and at last fresh memory.
+// From the free pool: what is free in address order, so that chunks allocated together lie together; when
+// all of it was passed since the last sweep, a long run or fresh memory.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::fetch(ThreadFront& front, Granules length) {
   Granules wanted = front.carved / 8;
   wanted = wanted < kRunMin ? kRunMin : wanted > kRunMax ? kRunMax : wanted;
-  Granule* cache = front.cache(length);
   size_t count = 0;
-  Run run;
   {
     LockGuard guard(heap_.lock());
-    while (front.leftover_count > 0) heap_.release(front.leftovers[--front.leftover_count]);
-    count = heap_.take_holes(length, cache_capacity(length), cache);
-    if (count == 0) run = heap_.take_long(wanted);
-    if (count == 0 && run.empty()) run = heap_.take_any(length, wanted);
-  }
-  if (count != 0) {
-    // Lowest address last: caches are popped from the end. All lines are fetched at once: they are cold.
-    for (size_t i = 0, j = count - 1; i < j; ++i, --j) {
-      const Granule low = cache[i];
-      cache[i] = cache[j];
-      cache[j] = low;
+    return_leftovers(front);
+    count = heap_.gather(length, wanted, front.runs, ThreadFront::kRuns);
+    if (count == 0) {
+      front.runs[0] = heap_.take_any(length, wanted);
+      count = front.runs[0].empty() ? 0 : 1;
     }
-    for (size_t i = count; i-- > 0;) __builtin_prefetch(reinterpret_cast<void*>(address(cache[i])), 1);
-    for (size_t i = count; i-- > 0;) heap_.cleanse({cache[i], length});
-    in_this_order();
-    front.cached[length] = static_cast<uint8_t>(count);
-    return true;
+    if (count == 0) {  // memory is out: what was released behind the cursor counts, too
+      heap_.rewind();
+      count = heap_.gather(length, wanted, front.runs, ThreadFront::kRuns);
+    }
   }
-  if (run.empty()) return false;
-  heap_.cleanse(run);
-  front.carved += run.length;
-  front.set_run(run);
-  return true;
+  // Lowest address last: runs are popped from the end.
+  for (size_t i = 0, j = count; i + 1 < j; ++i) {
+    const Run low = front.runs[i];
+    front.runs[i] = front.runs[--j];
+    front.runs[j] = low;
+  }
+  for (size_t i = count; i-- > 0;) {
+    heap_.cleanse(front.runs[i]);
+    front.carved += front.runs[i].length;
+  }
+  in_this_order();
+  front.gathered = static_cast<uint8_t>(count);
+  return next_run(front, length);
 }
 
 // ---- aligned ----------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ Run Allocator<P, R>::painted_chunk_at(Granule granule) {
   return !chunk.empty() ? chunk : quarantine_.large_around_locked(granule);
 }
 
-// What was painted and not hit goes back to the free pool, in address order, as runs of joined chunks.
+// What was painted and not hit goes back to the free pool, in address order.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   {
@@ -179,12 +179,12 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   Granules released = 0;
   {
     LockGuard guard(heap_.lock());
-    released = shadow_.release(heap_.top(), [&](Run run) {
-      tags_.clear(run);
-      if (spent_) heap_.forget_zero(run);
-      heap_.release(run);
+    heap_.begin_release();
+    released = shadow_.release(heap_.top(), [&](uint64_t word, uint64_t clear) {
+      if (spent_) heap_.forget_zero({word << 6, 64});
+      heap_.release_word(word, clear);
     });
-    heap_.rewind();
+    heap_.end_release();
   }
   quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
   figures_.released_bytes.add(released << kGranuleShift);

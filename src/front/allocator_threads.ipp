@@ -46,6 +46,7 @@ void Allocator<P, R>::adopt(ThreadFront& front) {
     LockGuard guard(heap_.lock());
     front.for_each_hole([&](Run hole) { release_unowned(hole); });
     for (uint8_t& cached : front.cached) cached = 0;
+    front.gathered = 0;
     front.leftover_count = 0;
     front.set_run({});
     front.carved = 0;

@@ -1,12 +1,12 @@
 // What one thread owns of the heap: caches of exact sizes, a run to carve from, and a batch of freed chunks.
 //
 // Doug Lea's policy once more, for one thread: the caches are its exact bins, and the run it carves from is
-// its designated victim, where mixed sizes lie side by side. What is left of a run goes to the cache of its
-// size; a larger cached hole becomes the next run. Both are refilled from old memory in address order, so
-// that what is allocated together lies together. free appends to the batch. No lock, no line that another
-// thread writes. Order of writes: a chunk's tag is set live before it leaves its cache or run, and an entry
-// is in the batch before the count says so, so that whoever adopts the front of a thread that is gone (exit,
-// fork) can tell from the tags what was handed out: nothing is handed out twice.
+// its designated victim, where mixed sizes lie side by side. Runs are gathered from old memory in address
+// order, so that what is allocated together lies together; what is left of a run, and runs too short for
+// the request at hand, go to the cache of their size. free appends to the batch. No lock, no line that
+// another thread writes. Order of writes: a chunk's tag is set live before it leaves its cache or run, and an
+// entry is in the batch before the count says so, so that whoever adopts the front of a thread that is gone
+// (exit, fork) can tell from the tags what was handed out: nothing is handed out twice.
 #pragma once
 
 #include <atomic>
@@ -48,6 +48,7 @@ NONREUSE_ALWAYS_INLINE void in_this_order() {
 
 struct ThreadFront {
   static constexpr size_t kLeftovers = 32;
+  static constexpr size_t kRuns = 64;
 
   Granule run_at = 0, run_end = 0;  // the thread's own run
   Batch* batch = nullptr;           // changed only under the quarantine's lock
@@ -59,6 +60,8 @@ struct ThreadFront {
   uint8_t exit_rounds = 0;      // thread-exit destructors seen so far
   ThreadFront* next = nullptr;  // all fronts ever made, under the quarantine's lock
 
+  uint8_t gathered = 0;
+  Run runs[kRuns];  // to carve from next; the lowest address is the last
   uint8_t leftover_count = 0;
   Run leftovers[kLeftovers];  // ends of runs for which no cache has room; they go back with the next refill
   Granule slots[detail::kCacheLayout.offset[kSmallMax + 1]];
@@ -91,6 +94,7 @@ struct ThreadFront {
       for (uint32_t i = 0; i < cached[length]; ++i) f(Run{cache(length)[i], length});
     }
     if (run_at < run_end) f(Run{run_at, run_end - run_at});
+    for (size_t i = 0; i < gathered; ++i) f(runs[i]);
     for (size_t i = 0; i < leftover_count; ++i) f(leftovers[i]);
   }
 };

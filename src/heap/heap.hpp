@@ -1,9 +1,12 @@
 // The free pool: Doug Lea's policy over out-of-line knowledge.
 //
-// A bitmap says which granules are free; that is the truth. Shorter free runs are found through exact bins,
-// longer ones through size-keyed tries; small requests prefer the designated victim, the remainder of the
+// A bitmap says which granules are free; that is the truth. Longer free runs are found through size-keyed
+// tries, shorter ones through exact bins; small requests prefer the designated victim, the remainder of the
 // last split; what nothing else satisfies is cut from the top, the unused end of the last segment. A
 // released run coalesces with both neighbours at once. Chunk memory is never read or written here.
+//
+// What sweeps release never enters the bins: release_word() sets its bits, and gather() finds it by walking
+// the bitmap in address order, so that what is allocated together lies together.
 //
 // Thread-safety: every function needs the caller to hold lock(), unless it says otherwise.
 #pragma once
@@ -35,19 +38,24 @@ class Heap {
   Run take(Granules length);
   // As take; the start is a multiple of `alignment` granules (a power of two).
   Run take_aligned(Granules length, Granules alignment);
-  // Up to `wanted` runs of exactly `length` (< kIndexedMin) granules out of old holes; their number.
-  size_t take_holes(Granules length, size_t wanted, Granule* out);
-  // For a thread to carve from: the next longer free run (at least 2 KiB, sometimes less) in address order,
-  // at most about `wanted` of it; empty once all were passed, until rewind().
-  Run take_long(Granules wanted);
-  // The same, but any run of at least `least` granules by best fit, else fresh memory from the top.
+  // For a thread to carve from: up to `most` free runs of at least `least` (< kIndexedMin) granules, about
+  // `wanted` granules in all, in address order from where the last call for such a size ended; their number.
+  // None once all were passed, until rewind().
+  size_t gather(Granules least, Granules wanted, Run* out, size_t most);
+  // One run of at least `least` granules, about `wanted`: best fit among longer runs, else fresh memory.
   Run take_any(Granules least, Granules wanted);
-  // take_long() starts again at the lowest address: memory was released.
-  void rewind() { cursor_ = 0; }
+  // gather() starts again at the lowest address.
+  void rewind();
   // Lengthens `chunk` in place to `length` granules by what is free behind it.
   bool extend(Run chunk, Granules length);
   // Back to the free pool. The run's tags must be clear.
   void release(Run run);
+  // Many at once, under one lock: begin_release(), then release_word() in ascending order, then
+  // end_release(), which rewinds. `freed` says which granules of bitmap word `word` are released; their tags
+  // are cleared here.
+  void begin_release();
+  void release_word(uint64_t word, uint64_t freed);
+  void end_release();
   // True where the granule is in the free pool already.
   bool is_free(Granule at) const { return at >= top_ || bits::test(free_, at); }
 
@@ -84,6 +92,8 @@ class Heap {
   static constexpr Granules kSegmentMin = (size_t{4} << 20) >> kGranuleShift;    // to be unmapped
   static constexpr Granules kDiscardMin = (size_t{256} << 10) >> kGranuleShift;  // to be given back
   static constexpr size_t kVacancies = 256;
+  static constexpr size_t kCursors = 8 + 3 * 4 + 1;
+  static constexpr Granules kWholeByte = 15;  // a run this long fills a byte of the bitmap
 
   // Figures that others read without the lock.
   static void set(uint64_t& figure, uint64_t value) { __atomic_store_n(&figure, value, __ATOMIC_RELAXED); }
@@ -98,6 +108,16 @@ class Heap {
   Run unindex(RecordId id);
   void index(Run run);
   void replace_victim(Run run);
+  void retire_victim();
+  void join_below(Granule low, uint64_t before, uint64_t now);
+  void join_above(Granule low, uint64_t before, uint64_t now);
+  void finish_join();
+  void lower_top();
+  Run next_run(Granule at) const;
+  Run next_run_of_bytes(Granule at) const;
+  Run next_long_run(Granule at) const;
+  static constexpr size_t cursor_of(Granules least);
+  Run take_part(Run run, Granules wanted);
   Run split(Run from, Granules length);
   Run take_small(Granules length);
   Run pop_hole(Granules length);
@@ -111,7 +131,7 @@ class Heap {
   Granule absorb_left(Granule start, bool* victim);
   Granule absorb_right(Granule end, bool* victim);
   bool discard(Run run);
-  bool release_segments();
+  bool release_segments(Granules most);
   bool vacate(Run run);
   void periodic_release();
   Run next_vacancy(Granule at) const;
@@ -126,12 +146,15 @@ class Heap {
   RunIndex<Space> index_;
   SmallBins bins_;
   Granule refind_at_[kIndexedMin] = {};
-  Granule cursor_ = 0;       // of take_long()
+  Granule cursors_[kCursors] = {};  // of gather(): by `least`, the last one for long runs
+  Run joining_;              // between begin_release() and end_release(): a long free run in no index yet
   Run victim_;               // in the free bitmap, in no bin and no trie
   Granule top_ = 0;          // below: chunks and free runs; from here to segment_end_: unused
   Granule segment_end_ = 0;  // end of the committed memory of the last segment
   Granule dirty_end_ = 0;    // top was never above this since it was last given back
   Granules in_use_ = 0, committed_ = 0, committed_max_ = 0;
+  Granules idle_ = 0;     // in the index all the time since the last periodic_release()
+  Granule peak_top_ = 0;  // highest top since then
   uint64_t consolidations_ = 0;
   bool runs_without_record_ = false;  // memory for one was out at some time
   Run vacancies_[kVacancies];  // unmapped segments and gaps between segments, free to be mapped (again)
@@ -143,3 +166,4 @@ class Heap {
 #include "heap/heap_give_back.ipp"
 #include "heap/heap_take.ipp"
 #include "heap/heap_walk.ipp"
+#include "heap/heap_words.ipp"

@@ -162,48 +162,63 @@ bool Heap<P>::vacate(Run run) {
   return true;
 }
 
-// Free runs of a segment's size are unmapped, shorter long ones lose their pages. One vacated run at a time:
-// the index may not change under its own walk.
+// Gives back about `most` granules of free runs, from their ends, for their starts are used first. Parts of a
+// segment's size are unmapped, shorter ones lose their pages. One vacated run at a time: the index may not
+// change under its own walk.
 template <MemoryPlatform P>
-bool Heap<P>::release_segments() {
+bool Heap<P>::release_segments(Granules most) {
+  const Granules least = kSegmentMin + 2 * page_granules();
   bool any = false;
-  if (const Run victim = victim_; !victim.empty()) {  // may have grown long, too
-    victim_ = {};
-    index(victim);
-  }
-  for (size_t rounds = 0; rounds < kVacancies; ++rounds) {
+  retire_victim();  // it may have grown long, too
+  for (size_t rounds = 0; rounds < kVacancies && most >= least; ++rounds) {
     Run largest;
-    index_.for_each(kSegmentMin + 2 * page_granules(), [&](Run run) {
+    index_.for_each(least, [&](Run run) {
       if (run.length > largest.length) largest = run;
     });
     if (largest.empty()) break;
-    const RecordId id = tags_.record_at_head(largest.start);
-    unindex(id);
-    if (!vacate(largest)) {
+    unindex(tags_.record_at_head(largest.start));
+    Run front, part = largest;
+    if (part.length >= most + kIndexedMin + page_granules()) {
+      const Granule cut = align_up(largest.end() - most, page_granules());
+      front = {largest.start, cut - largest.start};
+      part = {cut, largest.end() - cut};
+    }
+    if (!vacate(part)) {
       index(largest);
       break;
     }
+    if (!front.empty()) index(front);
+    most -= part.length < most ? part.length : most;
     any = true;
   }
-  index_.for_each(kDiscardMin, [&](Run run) { any |= discard(run); });
+  index_.for_each(kDiscardMin, [&](Run run) {
+    if (run.length > most) run = {run.end() - most, most};
+    if (run.length < kDiscardMin || !discard(run)) return;
+    most -= run.length;
+    any = true;
+  });
   return any;
 }
 
-// Keeps a quarter of the heap (and a little) of free memory ready: what is given back costs a fault a page
-// when it is needed again.
+// What was free all the time since the last look is idle: an eighth of it goes back, so that what rests for
+// long goes nearly all. What was used in between will be used again, and would cost a fault a page.
 template <MemoryPlatform P>
 void Heap<P>::periodic_release() {
-  const Granules spare = in_use_ / 4 + 2 * kSegmentMin;
-  if (index_.granules() + victim_.length > spare) release_segments();
-  if (dirty_end_ > top_ && dirty_end_ - top_ > spare) {
-    discard({top_ + spare, dirty_end_ - top_ - spare});
-    dirty_end_ = top_ + spare;
+  const Granules keep = kSegmentMin / 2;
+  if (idle_ > keep) release_segments((idle_ - keep) / 8 + kDiscardMin);
+  if (dirty_end_ > peak_top_ + keep) {
+    const Granules part = (dirty_end_ - peak_top_ - keep) / 8 + kDiscardMin;
+    const Granule end = align_up(dirty_end_ - (part < keep ? part : keep), page_granules());
+    if (end < dirty_end_) discard({end, dirty_end_ - end});
+    dirty_end_ = end;
   }
+  idle_ = index_.granules();
+  peak_top_ = top_;
 }
 
 template <MemoryPlatform P>
 bool Heap<P>::trim(size_t pad) {
-  bool any = release_segments();
+  bool any = release_segments(kMaxChunk);
   index_.for_each(page_granules(), [&](Run run) { any |= discard(run); });
   const Granule keep = align_up(top_ + (pad >> kGranuleShift) + (pad % kGranule != 0), page_granules());
   if (keep < segment_end_) {
@@ -216,6 +231,7 @@ bool Heap<P>::trim(size_t pad) {
     }
   }
   if (dirty_end_ > segment_end_) dirty_end_ = segment_end_;
+  idle_ = index_.granules();
   return any;
 }
 

@@ -14,7 +14,8 @@ bool Heap<P>::init() {
   // The first page stays unused: the library keeps the address of granule 0, so a chunk there would always
   // look referenced.
   set(top_, first());
-  segment_end_ = dirty_end_ = cursor_ = first();
+  segment_end_ = dirty_end_ = first();
+  rewind();
   // Records now, so that free runs can still be found when memory is out. Without, they wait unindexed.
   space_.commit_records(1);
   return true;
@@ -120,62 +121,6 @@ Run Heap<P>::take_aligned(Granules length, Granules alignment) {
 }
 
 template <MemoryPlatform P>
-size_t Heap<P>::take_holes(Granules length, size_t wanted, Granule* out) {
-  size_t count = 0;
-  while (count < wanted) {
-    Run hole = pop_hole(length);
-    if (hole.empty() && (bins_.overflowed() >> length & 1 || refind_at_[length] != 0)) {
-      refind_holes(length);
-      hole = pop_hole(length);
-    }
-    if (hole.empty()) break;
-    mark_taken(hole);
-    out[count++] = hole.start;
-  }
-  // Then larger holes, cut into as many as they hold; what is left of one goes back to its bin.
-  while (count < wanted) {
-    const Granules larger = bins_.next_nonempty(length + 1);
-    if (larger == 0) break;
-    const Run hole = pop_hole(larger);
-    if (hole.empty()) continue;
-    Granules pieces = hole.length / length;
-    if (pieces > wanted - count) pieces = wanted - count;
-    const Run used{hole.start, pieces * length};
-    mark_taken(used);
-    for (Granules i = 0; i < pieces; ++i) out[count++] = used.start + i * length;
-    if (used.length < hole.length) index({used.end(), hole.length - used.length});
-  }
-  return count;
-}
-
-template <MemoryPlatform P>
-Run Heap<P>::take_long(Granules wanted) {
-  for (Granule word = cursor_ >> 6; word < top_ >> 6; ++word) {
-    if (free_[word] != bits::kAll) continue;
-    const Granule start = bits::run_start_before(free_, word << 6, 63);
-    Run run = {start, 0};
-    if (tags_.is_run_head(start)) {
-      run = unindex(tags_.record_at_head(start));
-    } else if (victim_.start == start && !victim_.empty()) {
-      run = victim_;
-      victim_ = {};
-    } else {  // the middle of a run that grew downwards since the cursor passed
-      word = (bits::find_clear(free_, start, top_) >> 6) - 1;
-      continue;
-    }
-    if (run.length > wanted + kIndexedMin) {
-      index({run.start + wanted, run.length - wanted});
-      run.length = wanted;
-    }
-    mark_taken(run);
-    cursor_ = run.end();
-    return run;
-  }
-  cursor_ = top_;  // until memory is released
-  return {};
-}
-
-template <MemoryPlatform P>
 Run Heap<P>::take_any(Granules least, Granules wanted) {
   if (const RecordId id = index_.best_fit(least); id != 0) {
     const Run found = unindex(id);
@@ -224,6 +169,8 @@ template <MemoryPlatform P>
 void Heap<P>::mark_taken(Run run) {
   bits::clear(free_, run.start, run.length);
   set(in_use_, in_use_ + run.length);
+  if (index_.granules() < idle_) idle_ = index_.granules();
+  if (run.end() > peak_top_) peak_top_ = run.end();
   settle_edges(run);
 }
 

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstring>
 
 #include "base/types.hpp"
@@ -75,6 +76,17 @@ class TagMap {
   // Nothing starts in [start, start + length) any more.
   void clear(Run run) { memset(tags_ + run.start, 0, run.length); }
 
+  // The same for the granules of one bitmap word that are set in `mask`. Only their bytes are written: other
+  // threads own those between.
+  void clear_word(Granule low, uint64_t mask) {
+    while (mask != 0) {
+      const unsigned from = static_cast<unsigned>(std::countr_zero(mask));
+      const unsigned length = static_cast<unsigned>(std::countr_one(mask >> from));
+      clear_short(tags_ + low + from, length);
+      mask = from + length >= 64 ? 0 : mask & (~uint64_t{0} << (from + length));
+    }
+  }
+
   bool all_clear(Run run) const {
     for (Granule g = run.start; g < run.end(); ++g) {
       if (load(g) != 0) return false;
@@ -112,6 +124,23 @@ class TagMap {
   uint32_t record_at_tail(Granule last) const { return static_cast<uint32_t>(read_digits(last - 6)); }
 
  private:
+  // Up to 64 bytes, by stores that overlap: a call of memset would cost more than the bytes.
+  static void clear_short(uint8_t* at, unsigned length) {
+    const auto ends = [&](auto zero) {
+      unsigned done = 0;
+      for (; done + sizeof zero <= length; done += sizeof zero) memcpy(at + done, &zero, sizeof zero);
+      if (done < length) memcpy(at + length - sizeof zero, &zero, sizeof zero);
+    };
+    if (length >= 8)
+      ends(uint64_t{0});
+    else if (length >= 4)
+      ends(uint32_t{0});
+    else if (length >= 2)
+      ends(uint16_t{0});
+    else
+      *at = 0;
+  }
+
   static constexpr uint8_t kLarge = 63, kMark = 64, kFreed = 128, kDigit = 192;
 
   void store(Granule at, uint8_t tag) { __atomic_store_n(tags_ + at, tag, __ATOMIC_RELAXED); }

@@ -148,6 +148,7 @@ bool MapsReader::open(const char* path) {
   at_end_ = failed_ = cut_line_ = false;
   const long fd = sys::call(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
   fd_ = sys::failed(fd) ? -1 : static_cast<int>(fd);
+  error_ = sys::failed(fd) ? fd : 0;
   return fd_ >= 0;
 }
 
@@ -168,7 +169,10 @@ bool MapsReader::fill() {
     got = sys::call(SYS_read, fd_, buffer_ + end_, capacity_ - end_);
   } while (got == -EINTR);
   if (got == 0) at_end_ = true;
-  if (sys::failed(got)) failed_ = true;
+  if (sys::failed(got)) {
+    failed_ = true;
+    error_ = got;
+  }
   if (got <= 0) return false;
   end_ += static_cast<size_t>(got);
   return true;

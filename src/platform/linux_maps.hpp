@@ -44,11 +44,13 @@ class MapsReader {
   // `buffer` must hold a line's fields: 256 bytes at least, 64 KiB to need few calls.
   MapsReader(char* buffer, size_t capacity) : buffer_(buffer), capacity_(capacity) {}
 
-  // False if `path` cannot be opened. close() must follow a success.
+  // False if `path` cannot be opened; error() tells why. close() must follow a success.
   bool open(const char* path);
   // False at the end and on any error or line that is not understood; failed() tells which.
   bool next(Mapping& mapping);
   bool failed() const { return failed_; }
+  // -errno of the last call of the system that failed since open() was called, or 0.
+  long error() const { return error_; }
   void close();
 
  private:
@@ -60,6 +62,7 @@ class MapsReader {
   size_t begin_ = 0;  // of the text not yet parsed
   size_t end_ = 0;
   int fd_ = -1;
+  long error_ = 0;
   bool at_end_ = false;
   bool failed_ = false;
   bool cut_line_ = false;  // the mapping told last has a name whose end was not read yet

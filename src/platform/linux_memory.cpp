@@ -134,14 +134,21 @@ void LinuxMemory::zero(uintptr_t address, size_t bytes) {
 }
 
 // Reading first keeps clean lines clean: most memory was zeroed when it was freed, and nothing wrote to it.
+// But where much of a page is asked for, its first word is written in any case: reading an absent page would
+// bring the system's page of zeroes, and the program's first write would fault once more.
 bool LinuxMemory::make_zero(uintptr_t address, size_t bytes) {
   bool dirty = false;
   auto* word = reinterpret_cast<uint64_t*>(address);
-  for (uint64_t* const end = word + bytes / sizeof(uint64_t); word < end; word += 2) {
-    if ((word[0] | word[1]) != 0) [[unlikely]] {
-      word[0] = 0;
-      word[1] = 0;
-      dirty = true;
+  for (uintptr_t page_end = address, end = address + bytes; address < end; address = page_end) {
+    page_end = align_down(address, page_size_) + page_size_;
+    if (page_end > end) page_end = end;
+    if (page_end - address >= page_size_ / 4) dirty |= __atomic_exchange_n(word, 0, __ATOMIC_RELAXED) != 0;
+    for (auto* const stop = reinterpret_cast<uint64_t*>(page_end); word < stop; word += 2) {
+      if ((word[0] | word[1]) != 0) [[unlikely]] {
+        word[0] = 0;
+        word[1] = 0;
+        dirty = true;
+      }
     }
   }
   return dirty;

@@ -294,11 +294,17 @@ uintptr_t PageFinder::ask_mincore(Range range, RootAccess access, PageSink& sink
   constexpr size_t kCapacity = sizeof buffers_.resident;
   Joiner joiner(sink);
   uintptr_t at = range.begin;
+  unsigned tries_left = 100;  // EAGAIN: the kernel has no page to answer in
   while (at < range.end) {
     const size_t left = (range.end - at) / page_size_;
     const size_t count = left < kCapacity ? left : kCapacity;
     const long result = sys::call(SYS_mincore, at, count * page_size_, buffers_.resident);
-    if (result == -EAGAIN || result == -EINTR) continue;
+    if (result == -EINTR) continue;
+    if (result == -EAGAIN && tries_left > 0) {
+      --tries_left;
+      sys::call(SYS_sched_yield);
+      continue;
+    }
     if (sys::failed(result)) return at;
     if (swap_in_use()) {
       joiner.add(Range{at, at + count * page_size_}, RootAccess::copied);

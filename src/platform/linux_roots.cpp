@@ -46,14 +46,21 @@ constinit Scratch scratch{};
 
 std::atomic<bool> direct_copy_refused{false};  // process_vm_readv
 std::atomic<uint32_t> refusals{0};
+std::atomic<uint32_t> lasting_refusals{0};  // of these, without hope that another try succeeds
+
+void note_refusal(long result) {
+  refusals.fetch_add(1, std::memory_order_relaxed);
+  if (!sys::may_pass(result)) lasting_refusals.fetch_add(1, std::memory_order_relaxed);
+}
 
 // Through a pipe, since write(2) tells about memory that cannot be read instead of faulting. A page at a
 // time: of a piece that crosses into an unreadable page nothing would arrive.
 size_t copy_through_pipe(char* to, uintptr_t from, size_t size) {
   const size_t page_size = getauxval(AT_PAGESZ);
   int ends[2];
-  if (sys::failed(sys::call(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK))) {
-    refusals.fetch_add(1, std::memory_order_relaxed);
+  const long made = sys::call(SYS_pipe2, ends, O_CLOEXEC | O_NONBLOCK);
+  if (sys::failed(made)) {
+    note_refusal(made);
     return 0;
   }
   size_t copied = 0;
@@ -70,7 +77,7 @@ size_t copy_through_pipe(char* to, uintptr_t from, size_t size) {
       } while (got == -EINTR);
     }
     if (got <= 0 || got != written) {
-      refusals.fetch_add(1, std::memory_order_relaxed);
+      note_refusal(written < 0 ? written : got < 0 ? got : 0);
       break;
     }
     copied += static_cast<size_t>(got);
@@ -330,6 +337,10 @@ const char* source_name(PageSource source) {
   return "all";
 }
 
+RootStatus without_list(const MapsReader& reader) {
+  return sys::may_pass(reader.error()) ? RootStatus::try_again : RootStatus::no_map_list;
+}
+
 bool can_copy() {
   const uint64_t from = 0x6e6f6e7265757365;
   uint64_t to = 0;
@@ -343,14 +354,14 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
   Mapping mapping;
   ProcSelf self = ProcSelf::process;
   bool more = reader.open("/proc/self/maps") && reader.next(mapping);
-  if (!more) {
+  if (!more && !sys::may_pass(reader.error())) {
     reader.close();
     self = ProcSelf::thread;  // the main thread has ended before the others: its list is empty
     more = reader.open("/proc/thread-self/maps") && reader.next(mapping);
   }
   if (!more) {
     reader.close();
-    return RootStatus::no_map_list;
+    return without_list(reader);
   }
 
   const OwnRanges own_ranges(own, own_count);
@@ -358,6 +369,7 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
   finder.open(best_, self);
   const uint64_t shm_device = finder.shm_device();
   const uint32_t refused_before = copy_foreign_refusals();
+  const uint32_t lasting_before = lasting_refusals.load(std::memory_order_relaxed);
   Walk walk(own_ranges, finder, visitor, protection_keys_in_use());
   // A list in which this very frame or the buffers are missing is not the list of this process.
   const uintptr_t frame = reinterpret_cast<uintptr_t>(&walk);
@@ -373,9 +385,12 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
   page_source_ = source_name(finder.source());
   finder.close();
   reader.close();
-  if (reader.failed() || !frame_seen || !data_seen) return RootStatus::no_map_list;
+  if (reader.failed() || !frame_seen || !data_seen) return without_list(reader);
   const bool copy_failed = copy_foreign_refusals() != refused_before || (walk.met_copied() && !can_copy());
-  return copy_failed ? RootStatus::no_copy : RootStatus::complete;
+  if (!copy_failed) return RootStatus::complete;
+  const bool passing = copy_foreign_refusals() != refused_before &&
+                       lasting_refusals.load(std::memory_order_relaxed) == lasting_before;
+  return passing ? RootStatus::try_again : RootStatus::no_copy;
 }
 
 size_t copy_foreign(void* to, uintptr_t from, size_t size) {

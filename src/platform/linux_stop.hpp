@@ -42,7 +42,13 @@ struct StopEntry {
   uintptr_t thread_pointer;
 };
 
-enum class StopOutcome : uint32_t { refused, stopped, timed_out, table_full };
+enum class StopOutcome : uint32_t {
+  refused,
+  stopped,
+  timed_out,
+  table_full,
+  lacking,  // descriptors, memory or processes are short now: no reason to believe that it stays so
+};
 
 // The helper's life, as its futex word tells it. The kernel itself writes helper_ended (CLONE_CHILD_CLEARTID)
 // and does so before it releases the threads that the helper held.
@@ -70,9 +76,11 @@ struct StopArea {
   uint32_t phase;    // HelperPhase, futex word
   uint32_t command;  // HelperCommand, futex word
   StopOutcome outcome;
-  int helper;              // its process id, 0 when there is none
-  bool permission_set;     // PR_SET_PTRACER names the helper
-  bool helper_was_killed;  // by a signal: a seccomp filter, most likely
+  int helper;               // its process id, 0 when there is none
+  bool may_ask;             // for the permission of PR_SET_PTRACER; set before each stop by the helper
+  bool permission_missing;  // the helper was refused and may not ask: the permission might have helped
+  bool permission_set;      // PR_SET_PTRACER names the helper
+  bool helper_was_killed;   // by a seccomp filter
 
   NONREUSE_STOP_INLINE uint64_t* words(size_t index) const { return registers + index * register_words; }
 };
@@ -132,9 +140,8 @@ NONREUSE_STOP_INLINE void futex_wake(const uint32_t* word) {
   sys::call(SYS_futex, word, FUTEX_WAKE, 0x7fffffff);
 }
 
-// True when `tid` is a thread of this process, in the numbering of our own PID namespace.
-NONREUSE_STOP_INLINE bool is_thread_of(int process, int tid) {
-  return sys::call(SYS_tgkill, process, tid, 0) == 0;
+NONREUSE_STOP_INLINE StopOutcome outcome_of_error(long error) {
+  return sys::may_pass(error) ? StopOutcome::lacking : StopOutcome::refused;
 }
 
 // /proc/<process>/task: the threads of the process. A zombie leader is among them.
@@ -146,7 +153,7 @@ class TaskList {
   void close();
 
   struct Pass {
-    bool readable;
+    long error;  // 0 or -errno: the list cannot be read
     bool table_full;
     size_t fresh;  // threads that were not known before this pass, or ended and listed again
   };
@@ -162,6 +169,9 @@ class TaskList {
   // other thread exists, and who stands still creates none. A higher count means an unknown thread, or one
   // that is just ending: read once more.
   Completeness compare_with_count(const StopArea& area) const;
+
+  // True when `tid` is a thread of the process now. Asks /proc: a sandbox may forbid tgkill(2).
+  bool has(int tid) const;
 
   // The letter of /proc/<process>/task/<tid>/stat: R, S, D, Z, X …; 0 when there is no such thread.
   static char state_of(int process, int tid);

@@ -164,18 +164,23 @@ NONREUSE_UNINSTRUMENTED uint32_t await_command(const StopArea& area, uint32_t kn
   }
 }
 
-// Yama lets a process be traced by its descendants' siblings only where it says so; only the caller can.
+// Under Yama's ptrace_scope 1 a process is traced by its ancestors, and by whom it names with PR_SET_PTRACER;
+// only the caller can name its helper. There is one name, and no way to read it.
 NONREUSE_UNINSTRUMENTED bool ask_for_permission(StopArea& area) {
   if (load(&area.command) != kNoCommand) return false;  // has been asked
+  if (!area.may_ask) {
+    area.permission_missing = true;
+    return false;
+  }
   store(&area.phase, uint32_t{kHelperAsksForPermission});
   futex_wake(&area.phase);
   return await_command(area, kNoCommand) == kPermissionGiven;
 }
 
-enum class Step { done, refused, timed_out };
+enum class Step { done, refused, timed_out, lacking };
 
 // Takes one listed thread and asks it to stop.
-NONREUSE_UNINSTRUMENTED Step seize(StopArea& area, StopEntry& entry) {
+NONREUSE_UNINSTRUMENTED Step seize(StopArea& area, const TaskList& tasks, StopEntry& entry) {
   for (;;) {
     const long result = sys::call(SYS_ptrace, PTRACE_SEIZE, entry.tid, nullptr, nullptr);
     if (result == 0) break;
@@ -183,7 +188,7 @@ NONREUSE_UNINSTRUMENTED Step seize(StopArea& area, StopEntry& entry) {
       entry.state = kGone;
       return Step::done;
     }
-    if (result != -EPERM) return Step::refused;
+    if (result != -EPERM) return sys::may_pass(result) ? Step::lacking : Step::refused;
     // A thread that has ended is refused with EPERM, too.
     const char state = TaskList::state_of(area.process, entry.tid);
     if (state == 'Z' || state == 'X' || state == '\0') {
@@ -193,7 +198,7 @@ NONREUSE_UNINSTRUMENTED Step seize(StopArea& area, StopEntry& entry) {
     if (!ask_for_permission(area)) return Step::refused;
   }
   // Seized, its number cannot be used anew any more: look whether it is the thread that was listed.
-  if (!is_thread_of(area.process, entry.tid)) return Step::refused;
+  if (!tasks.has(entry.tid)) return Step::refused;
   sys::call(SYS_ptrace, PTRACE_INTERRUPT, entry.tid, nullptr,
             nullptr);  // fails where it is ending: seen later
   entry.state = kSignalled;
@@ -252,6 +257,7 @@ NONREUSE_UNINSTRUMENTED Step await_stop(const StopArea& area, size_t index) {
 }
 
 NONREUSE_UNINSTRUMENTED StopOutcome to_outcome(Step step) {
+  if (step == Step::lacking) return StopOutcome::lacking;
   return step == Step::timed_out ? StopOutcome::timed_out : StopOutcome::refused;
 }
 
@@ -259,10 +265,10 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks) {
   for (;;) {
     const TaskList::Pass pass = tasks.read(area);
     if (pass.table_full) return StopOutcome::table_full;
-    if (!pass.readable) return StopOutcome::refused;
+    if (pass.error != 0) return outcome_of_error(pass.error);
     for (size_t i = 0; i < area.entry_count; ++i) {
       if (area.entries[i].state != kFresh) continue;
-      const Step step = seize(area, area.entries[i]);
+      const Step step = seize(area, tasks, area.entries[i]);
       if (step != Step::done) return to_outcome(step);
     }
     for (size_t i = 0; i < area.entry_count; ++i) {
@@ -299,15 +305,26 @@ NONREUSE_UNINSTRUMENTED void take_default_action(int signal) {
 
 NONREUSE_UNINSTRUMENTED long helper_main(StopArea* area) {
   sys::call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  if (sys::call(SYS_getppid) != area->process) return 0;  // ended before that took effect
+  if (sys::call(SYS_getppid) != area->process) {  // ended before that took effect
+    area->outcome = StopOutcome::refused;
+    return 0;
+  }
   take_default_action(SIGCHLD);
   // An empty table of our own, without copying (and later closing) what the program has open; where the
   // kernel is too old, a copy.
   if (sys::failed(sys::call(kCloseRange, 0u, ~0u, kCloseRangeUnshare))) {
-    if (sys::failed(sys::call(SYS_unshare, CLONE_FILES))) return 0;
+    const long alone = sys::call(SYS_unshare, CLONE_FILES);
+    if (sys::failed(alone)) {
+      area->outcome = outcome_of_error(alone);
+      return 0;
+    }
   }
   TaskList tasks;
-  if (tasks.open(area->process) != 0) return 0;
+  const long opened = tasks.open(area->process);
+  if (opened != 0) {
+    area->outcome = outcome_of_error(opened);
+    return 0;
+  }
   const StopOutcome outcome = stop_all(*area, tasks);
   tasks.close();
   area->outcome = outcome;
@@ -427,8 +444,9 @@ NONREUSE_UNINSTRUMENTED bool helper_has_left(StopArea& area) {
 
 NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
   if (filter_may_kill_us()) return StopOutcome::refused;
-  area.outcome = StopOutcome::refused;
+  area.outcome = StopOutcome::lacking;  // until the helper says more: something may end it before
   area.helper_was_killed = false;
+  area.permission_missing = false;
   store(&area.command, uint32_t{kNoCommand});
   store(&area.phase, uint32_t{kHelperWorking});
 
@@ -437,13 +455,15 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &kAllSignals, &before, kSignalSetBytes);
   const long helper = spawn(helper_main, &area);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
-  if (sys::failed(helper)) return StopOutcome::refused;
+  if (sys::failed(helper)) return outcome_of_error(helper);
   area.helper = static_cast<int>(helper);
 
   if (await_helper(area)) return StopOutcome::stopped;
   reap(area);
   withdraw_permission(area);
-  return area.outcome == StopOutcome::stopped ? StopOutcome::refused : area.outcome;
+  if (area.helper_was_killed) return StopOutcome::refused;
+  // Killed by something else: by who lacks memory, say.
+  return area.outcome == StopOutcome::stopped ? StopOutcome::lacking : area.outcome;
 }
 
 NONREUSE_UNINSTRUMENTED bool resume_from_ptrace(StopArea& area) {

@@ -282,7 +282,7 @@ NONREUSE_UNINSTRUMENTED void look_for_ended(const StopArea& area, unsigned round
   for (size_t i = 0; i < area.entry_count; ++i) {
     StopEntry& entry = area.entries[i];
     if (load(&entry.state) != kSignalled) continue;
-    if (!is_thread_of(area.process, entry.tid)) {
+    if (sys::call(SYS_tgkill, area.process, entry.tid, 0) == -ESRCH) {
       replace(&entry.state, uint32_t{kSignalled}, uint32_t{kGone});
     } else if (round % (entry.tid == area.process ? 4 : 64) == 0) {
       const char state = TaskList::state_of(area.process, entry.tid);
@@ -309,7 +309,7 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks, in
   for (;;) {
     const TaskList::Pass pass = tasks.read(area);
     if (pass.table_full) return StopOutcome::table_full;
-    if (!pass.readable) return StopOutcome::refused;
+    if (pass.error != 0) return outcome_of_error(pass.error);
     for (size_t i = 0; i < area.entry_count; ++i) {
       if (load(&area.entries[i].state) != kFresh) continue;
       const long result = ask_to_stop(area, area.entries[i], signal);
@@ -331,7 +331,8 @@ NONREUSE_UNINSTRUMENTED StopOutcome try_stop(StopArea& area) {
   const int signal = acquire_signal();
   if (signal == 0) return StopOutcome::refused;
   TaskList tasks;
-  if (tasks.open(area.process) != 0) return StopOutcome::refused;
+  const long opened = tasks.open(area.process);
+  if (opened != 0) return outcome_of_error(opened);
   area.entry_count = 0;
   store(&current.area, &area);
   store(&current.answered, uint32_t{0});
@@ -349,15 +350,18 @@ NONREUSE_UNINSTRUMENTED StopOutcome try_stop(StopArea& area) {
 NONREUSE_UNINSTRUMENTED StopOutcome stop_by_signal(StopArea& area) {
   // A thread that blocks signals may wait for a lock whose holder stands still: one that is ending waits for
   // the C library's list of stacks, say. So a stop that takes long is given up, which lets such threads go
-  // on, and tried again, with more time each.
+  // on, and tried again, with more time each, and more between them: the queue of signals may be full, which
+  // ends a try at once.
   const uint64_t deadline_ns = area.deadline_ns;
   StopOutcome outcome = StopOutcome::timed_out;
   for (uint64_t patience = 20 * kMillisecond;; patience *= 2) {
     const uint64_t now = now_ns();
-    area.deadline_ns = deadline_ns - now > patience ? now + patience : deadline_ns;
+    area.deadline_ns = now < deadline_ns && deadline_ns - now > patience ? now + patience : deadline_ns;
     outcome = try_stop(area);
     if (outcome != StopOutcome::timed_out) break;
-    sleep_ns(kMillisecond);
+    const uint64_t pause = patience / 20, ended = now_ns();
+    const uint64_t left = ended < deadline_ns ? deadline_ns - ended : 0;
+    sleep_ns(pause < left ? pause : left);
     if (now_ns() >= deadline_ns || !handlers_have_left(deadline_ns)) break;
   }
   area.deadline_ns = deadline_ns;

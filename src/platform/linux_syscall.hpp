@@ -1,6 +1,8 @@
 // System calls that leave errno alone. They return what the kernel returns: a value, or -errno.
 #pragma once
 
+#include <errno.h>
+
 #include <cstdint>
 #include <type_traits>
 
@@ -81,6 +83,20 @@ template <class... Args>
 NONREUSE_ALWAYS_INLINE long call(long number, Args... args) {
   static_assert(sizeof...(Args) <= 6);
   return raw(number, detail::word(args)...);
+}
+
+// True for a failure that may pass: descriptors, memory or processes are lacking now. A full table of
+// descriptors does not count where the limit leaves room for the standard streams at most: that is a sandbox.
+NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE bool may_pass(long result) {
+  if (result != -EMFILE) {
+    return result == -EAGAIN || result == -ENOMEM || result == -ENFILE || result == -EINTR;
+  }
+  constexpr int kDescriptorLimit = 7;  // RLIMIT_NOFILE
+  constexpr uint64_t kStandardStreams = 3;
+  uint64_t limit[2];
+  limit[0] = 0;
+  call(SYS_prlimit64, 0, kDescriptorLimit, nullptr, limit);
+  return limit[0] > kStandardStreams;
 }
 
 }  // namespace nonreuse::sys

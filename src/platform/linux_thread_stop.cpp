@@ -24,9 +24,10 @@ constexpr size_t kOwnLinks = 2;  // a /proc task directory has a link for each t
 constexpr uint32_t kStopsAfterRefusal = 63;
 constexpr uint32_t kNeverAgain = ~uint32_t{0};
 
-// A path below /proc/<process>/task, built without snprintf.
+// A path below /proc/<process>/task, or relative to it, built without snprintf.
 class TaskPath {
  public:
+  NONREUSE_UNINSTRUMENTED TaskPath() { path_[0] = '\0'; }
   NONREUSE_UNINSTRUMENTED explicit TaskPath(int process) {
     text("/proc/");
     number(process);
@@ -59,13 +60,14 @@ NONREUSE_UNINSTRUMENTED int parse_tid(const char* name) {
   return *name == '\0' ? tid : 0;
 }
 
-// False where /proc numbers processes as another PID namespace does: its lists would name strangers.
-NONREUSE_UNINSTRUMENTED bool proc_speaks_of_us(int process) {
+// 0, or -errno: -ESRCH where /proc numbers processes as another PID namespace does: its lists would name
+// strangers.
+NONREUSE_UNINSTRUMENTED long check_that_proc_speaks_of(int process) {
   char name[16];
   const long length = sys::call(SYS_readlinkat, AT_FDCWD, "/proc/self", name, sizeof name - 1);
-  if (length <= 0) return false;
+  if (sys::failed(length)) return length;
   name[length] = '\0';
-  return parse_tid(name) == process;
+  return parse_tid(name) == process ? 0 : -ESRCH;
 }
 
 // Reads the head of /proc/<process>/task/<tid>/<name>; the length, or -errno.
@@ -108,13 +110,17 @@ NONREUSE_UNINSTRUMENTED void TaskList::close() {
 }
 
 NONREUSE_UNINSTRUMENTED TaskList::Pass TaskList::read(StopArea& area) {
-  Pass pass{false, false, 0};
-  if (sys::failed(sys::call(SYS_lseek, fd_, 0, SEEK_SET))) return pass;
+  Pass pass{0, false, 0};
   cursor_ = 0;
+  pass.error = sys::call(SYS_lseek, fd_, 0, SEEK_SET);
+  if (sys::failed(pass.error)) return pass;
   for (;;) {
     const long filled = sys::call(SYS_getdents64, fd_, area.listing, area.listing_bytes);
-    if (sys::failed(filled)) return pass;
-    if (filled == 0) break;
+    if (sys::failed(filled)) {
+      pass.error = filled;
+      return pass;
+    }
+    if (filled == 0) return pass;
     for (long at = 0; at < filled;) {
       const auto* record = reinterpret_cast<const DirectoryEntry*>(area.listing + at);
       at += record->length;
@@ -126,8 +132,6 @@ NONREUSE_UNINSTRUMENTED TaskList::Pass TaskList::read(StopArea& area) {
       }
     }
   }
-  pass.readable = true;
-  return pass;
 }
 
 // Makes sure that the table has `tid`. False when there is no room.
@@ -181,6 +185,13 @@ NONREUSE_UNINSTRUMENTED TaskList::Completeness TaskList::compare_with_count(cons
   if (counted == settled) return Completeness::complete;
   return counted > settled && status.st_nlink > kOwnLinks ? Completeness::more_to_come
                                                           : Completeness::cannot_be_told;
+}
+
+NONREUSE_UNINSTRUMENTED bool TaskList::has(int tid) const {
+  TaskPath name;
+  name.number(tid);
+  struct stat status;
+  return sys::call(SYS_newfstatat, fd_, name.get(), &status, 0) == 0;
 }
 
 NONREUSE_UNINSTRUMENTED char TaskList::state_of(int process, int tid) {
@@ -279,6 +290,7 @@ NONREUSE_UNINSTRUMENTED bool ThreadStopper::reserve(size_t capacity) {
     area->process = area_->process;
     area->caller = area_->caller;
     area->deadline_ns = area_->deadline_ns;
+    area->may_ask = area_->may_ask;
   }
   const Range old = own_memory_;
   area_ = area;
@@ -312,7 +324,7 @@ NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop(StopMethod method, uint64
   StopResult result = StopResult::timed_out;
   // A handler or helper of an earlier stop that was late may still write into the area.
   if (handlers_have_left(deadline) && (area_ == nullptr || helper_has_left(*area_))) {
-    result = reserve(known + known / 4 + kSpareEntries) ? stop_listed(method, deadline) : StopResult::refused;
+    if (reserve(known + known / 4 + kSpareEntries)) result = stop_listed(method, deadline);
   }
   if (result != StopResult::stopped) unblock_signals();
   return result;
@@ -322,33 +334,92 @@ NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop_listed(StopMethod method,
   area_->process = static_cast<int>(sys::call(SYS_getpid));
   area_->caller = static_cast<int>(sys::call(SYS_gettid));
   area_->deadline_ns = deadline_ns;
-  if (!proc_speaks_of_us(area_->process)) return StopResult::refused;
-
-  const bool automatic = method == StopMethod::automatic;
-  bool by_ptrace = method != StopMethod::signal;
-  if (automatic && stops_without_ptrace_ > 0) {
-    by_ptrace = false;
-    if (stops_without_ptrace_ != kNeverAgain) --stops_without_ptrace_;
+  const long numbering = check_that_proc_speaks_of(area_->process);
+  if (numbering != 0) return sys::may_pass(numbering) ? StopResult::timed_out : StopResult::refused;
+  if (method == StopMethod::automatic) return stop_by_either(deadline_ns);
+  area_->may_ask = true;
+  switch (attempt(method, deadline_ns)) {
+    case Attempt::stopped:
+      return conclude(method);
+    case Attempt::refused:
+      return StopResult::refused;
+    default:
+      return StopResult::timed_out;
   }
+}
+
+// One of the two mechanisms, with as large a table as it takes.
+NONREUSE_UNINSTRUMENTED ThreadStopper::Attempt ThreadStopper::attempt(StopMethod method,
+                                                                      uint64_t deadline_ns) {
   for (;;) {
     area_->entry_count = 0;
-    const StopOutcome outcome = by_ptrace ? stop_by_ptrace(*area_) : stop_by_signal(*area_);
-    switch (outcome) {
+    area_->deadline_ns = deadline_ns;
+    switch (method == StopMethod::signal ? stop_by_signal(*area_) : stop_by_ptrace(*area_)) {
       case StopOutcome::stopped:
-        return conclude(by_ptrace ? StopMethod::ptrace_helper : StopMethod::signal);
+        return Attempt::stopped;
       case StopOutcome::timed_out:
-        return StopResult::timed_out;
+        return Attempt::timed_out;
       case StopOutcome::refused:
-        if (!by_ptrace || !automatic) return StopResult::refused;
-        stops_without_ptrace_ = area_->helper_was_killed ? kNeverAgain : kStopsAfterRefusal;
-        by_ptrace = false;
-        break;
+        return Attempt::refused;
+      case StopOutcome::lacking:
+        return Attempt::lacking;
       case StopOutcome::table_full:
-        if (now_ns() >= deadline_ns || !handlers_have_left(deadline_ns)) return StopResult::timed_out;
-        if (!reserve(area_->capacity * 2)) return StopResult::refused;
+        if (now_ns() >= deadline_ns || !handlers_have_left(deadline_ns) || !helper_has_left(*area_)) {
+          return Attempt::timed_out;
+        }
+        if (!reserve(area_->capacity * 2)) return Attempt::lacking;
         break;
     }
   }
+}
+
+// The helper; signals where that is refused; and last the helper with the permission of PR_SET_PTRACER, which
+// Yama's ptrace_scope 1 asks for and which takes the place of what the program may have permitted by that
+// call. Only what both mechanisms refuse is refused.
+NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop_by_either(uint64_t deadline_ns) {
+  const bool by_permission = stops_by_permission_ > 0;
+  const bool helper_first = by_permission || stops_without_ptrace_ == 0;
+  if (by_permission) --stops_by_permission_;
+  if (stops_without_asking_ > 0) --stops_without_asking_;
+  Attempt helper = Attempt::refused;
+  if (helper_first) {
+    helper = attempt_helper(by_permission, deadline_ns);
+    if (helper == Attempt::stopped) return conclude(StopMethod::ptrace_helper);
+    if (helper == Attempt::timed_out) return StopResult::timed_out;
+  } else if (stops_without_ptrace_ != kNeverAgain) {
+    --stops_without_ptrace_;
+  }
+  const uint64_t now = now_ns();
+  const bool may_ask = permission_missing_ && stops_without_asking_ == 0 && now < deadline_ns;
+  const Attempt signals = attempt(StopMethod::signal, may_ask ? now + (deadline_ns - now) / 2 : deadline_ns);
+  if (signals == Attempt::stopped) return conclude(StopMethod::signal);
+  const bool untried = !helper_first && signals == Attempt::refused;
+  const bool again = (may_ask || untried) && stops_without_ptrace_ != kNeverAgain;
+  if (again && handlers_have_left(deadline_ns) && helper_has_left(*area_)) {
+    helper = attempt_helper(may_ask, deadline_ns);
+    if (helper == Attempt::stopped) {
+      if (may_ask) stops_by_permission_ = kStopsAfterRefusal;
+      return conclude(StopMethod::ptrace_helper);
+    }
+    if (may_ask) stops_without_asking_ = kStopsAfterRefusal;
+  }
+  return helper == Attempt::refused && signals == Attempt::refused ? StopResult::refused
+                                                                   : StopResult::timed_out;
+}
+
+// Remembers a refusal for the next stops.
+NONREUSE_UNINSTRUMENTED ThreadStopper::Attempt ThreadStopper::attempt_helper(bool may_ask,
+                                                                             uint64_t deadline_ns) {
+  area_->may_ask = may_ask;
+  const Attempt helper = attempt(StopMethod::ptrace_helper, deadline_ns);
+  if (helper == Attempt::refused) {
+    stops_without_ptrace_ = area_->helper_was_killed ? kNeverAgain : kStopsAfterRefusal;
+    stops_by_permission_ = 0;
+    permission_missing_ = area_->permission_missing;
+  } else if (helper == Attempt::stopped) {
+    stops_without_ptrace_ = 0;
+  }
+  return helper;
 }
 
 // Every thread is stopped: lists those that have registers, side by side.

@@ -37,6 +37,7 @@ enum class RootStatus : uint8_t {
   no_map_list,  // /proc/self/maps cannot be opened or read: roots are unknown, nothing may be released
   no_copy,      // copy_foreign() was refused by the system while the visitor used it, or is refused now,
                 // and `copied` ranges were met: they could not be read, nothing may be released
+  try_again,    // descriptors or memory were lacking for one of the two: nothing may be released now
 };
 
 class RootVisitor {

@@ -37,8 +37,8 @@ struct StoppedThread {
 enum class StopResult : uint8_t {
   stopped,    // every other thread is stopped; resume() must follow
   alone,      // there is no other thread; resume() need not follow
-  timed_out,  // some thread did not stop in time; every thread runs again
-  refused,    // neither ptrace nor signals can be used, or the thread list cannot be read; all run
+  timed_out,  // some thread did not stop in time, or descriptors, memory, processes are short now; all run
+  refused,    // neither ptrace nor signals may be used, or the thread list may not be read; all run
 };
 
 enum class StopMethod : uint8_t { automatic, ptrace_helper, signal };
@@ -52,7 +52,8 @@ class ThreadStopper {
   // Stops all threads but the calling one within about `timeout_ns` nanoseconds. `memory` for the thread
   // table and the registers is grown by the stopper itself through anonymous mmap, before anything stops.
   // `automatic` uses the helper, and signals where that is refused; a refusal is remembered for the next
-  // stops. ptrace(2), clone(2), rt_sigaction(2), proc(5).
+  // stops. It leaves PR_SET_PTRACER alone unless signals do not stop the threads either; `ptrace_helper` uses
+  // it at once where the helper is refused. ptrace(2), clone(2), rt_sigaction(2), proc(5), prctl(2).
   StopResult stop(StopMethod method, uint64_t timeout_ns);
 
   // Lets all threads run. False when the threads did not stay stopped until now, because something killed the
@@ -72,7 +73,11 @@ class ThreadStopper {
 
  private:
   bool reserve(size_t capacity);
+  enum class Attempt : uint8_t { stopped, timed_out, lacking, refused };
   StopResult stop_listed(StopMethod method, uint64_t deadline_ns);
+  StopResult stop_by_either(uint64_t deadline_ns);
+  Attempt attempt(StopMethod method, uint64_t deadline_ns);
+  Attempt attempt_helper(bool may_ask, uint64_t deadline_ns);
   StopResult conclude(StopMethod method);
   bool resume_threads();
   void block_signals();
@@ -84,6 +89,9 @@ class ThreadStopper {
   StopArea* area_ = nullptr;
   uint64_t signals_before_ = 0;        // the calling thread's mask, while stopped
   uint32_t stops_without_ptrace_ = 0;  // so many automatic stops go by before the helper is tried again
+  uint32_t stops_by_permission_ = 0;   // so many more use PR_SET_PTRACER at once, because signals do not do
+  uint32_t stops_without_asking_ = 0;  // so many go by before it is used again, because it did not help
+  bool permission_missing_ = false;    // the helper was refused for want of it, perhaps
   StopMethod last_method_ = StopMethod::automatic;
   StopMethod running_ = StopMethod::automatic;  // how the threads are held now; automatic: not at all
 };

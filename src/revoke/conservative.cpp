@@ -24,7 +24,8 @@ alignas(64) uint64_t bounce[kBounceBytes / sizeof(uint64_t)];
 RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFigures& figures) {
   request_ = &request;
   figures_ = &figures;
-  kernel_ = request.options->unaligned ? scan_unaligned : choose_kernel(request.options->kernel);
+  const KernelChoice kernel = request.options->kernel;
+  kernel_ = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
   target_ = {request.base, request.top << kGranuleShift, request.shadow->painted(), request.shadow->hits()};
   self_thread_pointer_ = os::thread_identity();
   // Registers that calls preserve go to this stack, below the frames that hold the program's own.
@@ -58,6 +59,7 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
 // Nothing moves from here on.
 RevokeOutcome ConservativeRevoker::sweep_stopped(uintptr_t stack_pointer) {
   self_stack_pointer_ = stack_pointer;
+  scanned_until_ = 0;
   const Range bounce_range{reinterpret_cast<uintptr_t>(bounce),
                            reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
   const Range own[] = {request_->tables, request_->extra, stopper_.own_memory(), bounce_range};
@@ -65,7 +67,7 @@ RevokeOutcome ConservativeRevoker::sweep_stopped(uintptr_t stack_pointer) {
   const RootStatus status = walker_.walk(own, sizeof own / sizeof own[0], *this);
   if (status != RootStatus::complete) {
     request_->shadow->forget_hits(request_->top);
-    return RevokeOutcome::blind;
+    return status == RootStatus::try_again ? RevokeOutcome::retry : RevokeOutcome::blind;
   }
   figures_->held = request_->shadow->expand(
       request_->top, [&](Granule granule) { return request_->chunk_at(request_->context, granule); },
@@ -136,20 +138,34 @@ uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
 
 void ConservativeRevoker::scan_root(Range range, RootAccess access) {
   figures_->root_bytes += range.size();
+  if (request_->options->unaligned && range.begin == scanned_until_) scan_seam(range.begin);
+  scanned_until_ = range.end;
   if (access == RootAccess::copied)
     scan_copied(range);
   else
     scan_words(range.begin, range.end);
 }
 
+// The words across the end of one range and the beginning of the next, which may be read in different ways.
+void ConservativeRevoker::scan_seam(uintptr_t at) {
+  constexpr size_t kHalf = sizeof(uint64_t);
+  if (copy_foreign(bounce, at - kHalf, 2 * kHalf) == 2 * kHalf) kernel_(target_, bounce, 2);
+}
+
 void ConservativeRevoker::scan_copied(Range range) {
   const size_t page = os::page_size();
+  // Where words at any offset count, each piece begins with the last word of the one before.
+  const size_t overlap = request_->options->unaligned ? sizeof(uint64_t) : 0;
   for (uintptr_t at = range.begin; at < range.end;) {
     const size_t wanted = range.end - at < kBounceBytes ? range.end - at : kBounceBytes;
     const size_t got = copy_foreign(bounce, at, wanted);
     kernel_(target_, bounce, got / sizeof(uint64_t));
     at += got;
-    if (got < wanted) at = align_down(at, page) + page;  // an unreadable page holds nothing to load
+    if (got < wanted) {
+      at = align_down(at, page) + page;  // an unreadable page holds nothing to load
+    } else if (at < range.end) {
+      at -= overlap;
+    }
   }
 }
 

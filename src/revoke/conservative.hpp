@@ -29,6 +29,7 @@ class ConservativeRevoker : private RootVisitor {
   void scan(uintptr_t begin, uintptr_t end);
   void scan_root(Range range, RootAccess access);
   void scan_copied(Range range);
+  void scan_seam(uintptr_t at);
   void scan_heap(Range range);
   void scan_registers();
   bool scan_content(Run chunk);
@@ -42,6 +43,7 @@ class ConservativeRevoker : private RootVisitor {
   const RevokeRequest* request_ = nullptr;
   RevokeFigures* figures_ = nullptr;
   ScanTarget target_{};
+  uintptr_t scanned_until_ = 0;  // where the root range scanned last ended
   uintptr_t self_stack_pointer_ = 0;
   uintptr_t self_thread_pointer_ = 0;
 };

@@ -29,9 +29,11 @@ class Policy {
     root_bytes_.store(root_bytes, std::memory_order_relaxed);
     not_before_.store(0, std::memory_order_relaxed);
     uint64_t minimum = minimum_.load(std::memory_order_relaxed);
-    const uint64_t half = (live + root_bytes) / 2;
-    const uint64_t cap = half > kCapMin ? half : kCapMin;
-    if (sweep_ns * 100 > elapsed_ns * kBudgetPercent)
+    const uint64_t third = (live + root_bytes) / 3;
+    const uint64_t cap = third > kCapMin ? third : kCapMin;
+    if (sweep_ns * 50 > elapsed_ns * kBudgetPercent)  // twice its budget: programs may be over soon
+      minimum += minimum / 4;
+    else if (sweep_ns * 100 > elapsed_ns * kBudgetPercent)
       minimum += minimum / 18;  // a quarter in four sweeps
     else if (sweep_ns * 400 < elapsed_ns * kBudgetPercent)
       minimum -= minimum / 32;

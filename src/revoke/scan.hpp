@@ -18,8 +18,6 @@ struct ScanTarget {
 // bits were newly set. Reads memory that other threads may own: call with them stopped, or rescan later.
 using ScanKernel = uint64_t (*)(const ScanTarget& target, const uint64_t* words, size_t count);
 
-// Reads at every byte offset: finds pointers that are not stored at a multiple of their size, too.
-uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t count);
 uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t count);
 uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count);  // x86-64 with AVX2 only
 
@@ -27,5 +25,8 @@ uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count
 bool kernel_available(KernelChoice kernel);
 // The chosen kernel, or the best available one where the choice is automatic or cannot run.
 ScanKernel choose_kernel(KernelChoice choice);
+// The same by that kernel at every byte offset: finds pointers that are not stored at a multiple of their
+// size, too, as far as they lie within the piece.
+ScanKernel choose_unaligned_kernel(KernelChoice choice);
 
 }  // namespace nonreuse

@@ -22,9 +22,10 @@ uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t cou
   return news;
 }
 
+namespace {
+template <ScanKernel kernel>
 uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t count) {
   if (count == 0) return 0;
-  const ScanKernel kernel = choose_kernel(KernelChoice::automatic);
   const char* at = reinterpret_cast<const char*>(words);
   uint64_t news = kernel(target, words, count);
   for (size_t offset = 1; offset < sizeof(uint64_t); ++offset) {
@@ -32,6 +33,7 @@ uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t 
   }
   return news;
 }
+}  // namespace
 
 bool kernel_available(KernelChoice kernel) {
 #if defined(__x86_64__)
@@ -48,6 +50,14 @@ ScanKernel choose_kernel(KernelChoice choice) {
 #endif
   (void)choice;
   return scan_scalar;
+}
+
+ScanKernel choose_unaligned_kernel(KernelChoice choice) {
+#if defined(__x86_64__)
+  if (choose_kernel(choice) == scan_avx2) return scan_unaligned<scan_avx2>;
+#endif
+  (void)choice;
+  return scan_unaligned<scan_scalar>;
 }
 
 }  // namespace nonreuse

@@ -3,7 +3,7 @@
 // One bit a granule each, flat, indexed as the tag map. A coarse summary (one bit for 64 KiB of heap) says
 // where anything is painted, so that walks skip the rest. Painting marks a whole chunk; a scan records the
 // granules that words point at; expand() widens hits to whole chunks; release() hands out what is painted
-// and not hit, in address order, as maximal runs, and leaves the hit chunks painted: they are held, and take
+// and not hit, in address order, word by word, and leaves the hit chunks painted: they are held, and take
 // part in the next sweep. Thread-safety: the sweep lock.
 #pragma once
 
@@ -79,16 +79,17 @@ class Shadow {
       bool more = false;
       Granule done = 0;
       for_each_painted_word(limit, [&](uint64_t word) {
-        uint64_t pending = hits_[word];
+        const Granule end = (word + 1) << 6;
+        uint64_t pending = done >= end ? 0 : hits_[word];
+        if (done > word << 6) pending &= bits::kAll << (done & 63);
         while (pending != 0) {
-          const Granule granule = (word << 6) + static_cast<unsigned>(std::countr_zero(pending));
+          const Run chunk = chunk_of((word << 6) + static_cast<unsigned>(std::countr_zero(pending)));
           pending &= pending - 1;
-          if (granule < done) continue;
-          const Run chunk = chunk_of(granule);
           if (chunk.empty()) continue;
           hit_chunk(chunk);
           more |= content(chunk);
           done = chunk.end();
+          pending = done >= end ? 0 : hits_[word] & bits::kAll << (done & 63);
           ++held.chunks;
           held.granules += chunk.length;
         }
@@ -97,32 +98,30 @@ class Shadow {
     }
   }
 
-  // Calls release(run) for every maximal run of granules that are painted and not hit, in address order,
-  // and unpaints them. Hits are forgotten; hit chunks stay painted. Returns the granules unpainted.
+  // Calls release(word, mask) for the granules of every bitmap word that are painted and not hit, in address
+  // order, and unpaints them. Hits are forgotten; hit chunks stay painted. Returns the granules unpainted.
   template <class Release>
   Granules release(Granule limit, Release&& release) {
-    Run run;
+    constexpr unsigned kWordsShift = kSummaryShift - 6;
     Granules total = 0;
-    for_each_painted_word(limit, [&](uint64_t word) {
-      uint64_t clear = painted_[word] & ~hits_[word];
-      painted_[word] &= hits_[word];
-      hits_[word] = 0;
-      while (clear != 0) {
-        const unsigned from = static_cast<unsigned>(std::countr_zero(clear));
-        const unsigned length = static_cast<unsigned>(std::countr_one(clear >> from));
-        clear = from + length >= 64 ? 0 : clear & (bits::kAll << (from + length));
-        const Granule start = (word << 6) + from;
-        if (run.end() == start) {
-          run.length += length;
-        } else {
-          if (!run.empty()) release(run);
-          run = {start, length};
-        }
-        total += length;
+    const uint64_t blocks = ((limit + (uint64_t{1} << kSummaryShift) - 1) >> kSummaryShift);
+    for (uint64_t block = bits::find_set(summary_, 0, blocks); block < blocks;
+         block = bits::find_set(summary_, block + 1, blocks)) {
+      uint64_t left = 0;
+      const uint64_t first = block << kWordsShift;
+      for (uint64_t word = first; word < first + (uint64_t{1} << kWordsShift); ++word) {
+        const uint64_t painted = painted_[word];
+        if (painted == 0) continue;
+        const uint64_t hits = hits_[word], clear = painted & ~hits;
+        left |= painted & hits;
+        if (hits != 0) hits_[word] = 0;
+        if (clear == 0) continue;
+        painted_[word] = painted & hits;
+        total += static_cast<unsigned>(std::popcount(clear));
+        release(word, clear);
       }
-    });
-    if (!run.empty()) release(run);
-    refresh_summary(limit);
+      if (left == 0) bits::clear(summary_, block, 1);
+    }
     return total;
   }
 
@@ -132,18 +131,6 @@ class Shadow {
   }
 
  private:
-  void refresh_summary(Granule limit) {
-    constexpr unsigned kWordsShift = kSummaryShift - 6;
-    const uint64_t blocks = ((limit + (uint64_t{1} << kSummaryShift) - 1) >> kSummaryShift);
-    for (uint64_t block = bits::find_set(summary_, 0, blocks); block < blocks;
-         block = bits::find_set(summary_, block + 1, blocks)) {
-      uint64_t left = 0;
-      const uint64_t first = block << kWordsShift;
-      for (uint64_t word = first; word < first + (uint64_t{1} << kWordsShift); ++word) left |= painted_[word];
-      if (left == 0) bits::clear(summary_, block, 1);
-    }
-  }
-
   uint64_t* painted_ = nullptr;
   uint64_t* hits_ = nullptr;
   uint64_t* summary_ = nullptr;

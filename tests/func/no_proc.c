@@ -1,5 +1,5 @@
 /* Changes its root to an empty directory without /proc, and goes on churning: what is referenced is not
- * reused, memory stays bounded, and at most one line says what is missing. */
+ * reused, memory stays bounded, and one line says what is missing. */
 #include "func.h"
 
 #include <sys/stat.h>
@@ -15,9 +15,11 @@ int main(int argc, char** argv) {
   }
   FILE* statm = fopen("/proc/self/statm", "r");
   CHECK(statm != NULL);
-  char directory[] = "/tmp/emptyXXXXXX";
+  char directory[] = "emptyXXXXXX"; /* in the folder that the test runs in */
   CHECK(mkdtemp(directory) != NULL);
-  CHECK(chroot(directory) == 0 && chdir("/") == 0);
+  char outside[64] = "../";
+  strcat(outside, directory);
+  CHECK(chdir(directory) == 0 && rmdir(outside) == 0 && chroot(".") == 0);
   CHECK(access("/proc/self/maps", F_OK) != 0);
   churn_once(64u << 20, 1);
   churn_in_threads(2, 64u << 20);

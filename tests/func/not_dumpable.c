@@ -1,5 +1,5 @@
 /* A process that is not dumpable, as an ordinary user: /proc/self is closed to it and it may not be traced.
- * It goes on churning, what is referenced is not reused, and at most one line says what is missing. */
+ * It goes on churning, what is referenced is not reused, and sweeps go on: threads are stopped by signals. */
 #include "func.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* Under a filter that forbids system calls that a sweep would like to make, the program goes on churning:
- * what is referenced is not reused, and at most one line says what is missing. argv[1]: ptrace, readv, open,
- * uffd, clone, or all; argv[2]: early, to set the filter before anything else. */
+ * what is referenced is not reused, and what a sweep cannot do without is said in one line. argv[1]: one of
+ * the groups below, or all; argv[2]: early, to set the filter before anything else. */
 #include "func.h"
 
 #include <linux/audit.h>

@@ -8,6 +8,7 @@
 static atomic_int ticks;
 static int ends[2];
 static atomic_bool interrupted;
+static atomic_bool is_deaf, go_on;
 
 static void on_alarm(int number) {
   (void)number;
@@ -28,6 +29,8 @@ static void* deaf(void* unused) {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, NULL);
+  atomic_store(&is_deaf, true);
+  while (!atomic_load(&go_on)) usleep(1000);
   churn_once(32 << 20, 9);
   return unused;
 }
@@ -42,6 +45,9 @@ int main(void) {
   struct itimerval timer = {{0, 1000}, {0, 1000}};
   CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
   CHECK(pthread_create(&other, NULL, deaf, NULL) == 0);
+  while (!atomic_load(&is_deaf)) usleep(1000);
+  sweep(); /* with a thread that no signal stops */
+  atomic_store(&go_on, true);
   churners_start(4);
   for (int i = 0; i < 20; ++i) {
     churn_once(4 << 20, (uint64_t)i);

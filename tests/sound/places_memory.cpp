@@ -168,7 +168,7 @@ void prepare_memfd_private() {
 }
 
 void prepare_file_private() {
-  char path[] = "/tmp/holdXXXXXX";
+  char path[] = "holdXXXXXX";  // in the folder that the test runs in
   const int file = mkstemp(path);
   if (file < 0 || unlink(path) != 0 || ftruncate(file, kBytes) != 0) give_up("no temporary file");
   words = map(kBytes, kReadWrite, MAP_PRIVATE, file);

@@ -1,105 +1,16 @@
 // The free pool over simulated memory, against a model that knows of every granule who has it.
 #include "heap/heap.hpp"
 
-#include <map>
 #include <set>
 #include <vector>
 
-#include "heap_world.hpp"
+#include "heap_model.hpp"
 
 namespace nonreuse {
 namespace {
 
 using Page = SimulatedMemory::Page;
 using Call = SimulatedMemory::Call;
-
-constexpr Granules kPage = SimulatedMemory::kPageSize / kGranule;
-
-// A heap, and every run that was taken from it.
-class World {
- public:
-  explicit World(size_t claim = 256 * kMiB) : memory(claim), space(memory), heap(space) {
-    ready = space.init() && heap.init();
-  }
-
-  Run keep(Run run) {
-    if (run.empty()) return run;
-    EXPECT_LE(run.end(), heap.top());
-    const auto next = taken.lower_bound(run.start);
-    EXPECT_TRUE(next == taken.end() || next->first >= run.end()) << "handed out twice";
-    EXPECT_TRUE(next == taken.begin() || std::prev(next)->second.end() <= run.start) << "handed out twice";
-    EXPECT_FALSE(bits::any(heap.free_bits(), run.start, run.length)) << "handed out, and still free";
-    const uintptr_t first = space.address(run.start) & ~(SimulatedMemory::kPageSize - 1);
-    for (uintptr_t at = first; at < space.address(run.end()); at += SimulatedMemory::kPageSize) {
-      EXPECT_TRUE(memory.page(at) == Page::committed || memory.page(at) == Page::discarded) << "not backed";
-    }
-    taken.emplace(run.start, run);
-    tag(run);
-    return run;
-  }
-  Run take(Granules length) {
-    const Run run = keep(heap.take(length));
-    EXPECT_TRUE(run.empty() || run.length == length);
-    return run;
-  }
-  void release(Run run) {
-    ASSERT_EQ(taken.erase(run.start), 1u);
-    heap.tags().clear(run);
-    heap.release(run);
-  }
-  // Splits what was taken into two, for releasing piece by piece.
-  void cut(Run run, Granules first) {
-    taken.erase(run.start);
-    heap.tags().clear(run);
-    for (const Run piece : {Run{run.start, first}, Run{run.start + first, run.length - first}}) {
-      taken.emplace(piece.start, piece);
-      tag(piece);
-    }
-  }
-  void tag(Run run) { heap.tags().set_live(run.start, run.length); }
-  Run any(Random& random) const {
-    auto it = taken.lower_bound(random.below(heap.top()));
-    return it == taken.end() ? taken.begin()->second : it->second;
-  }
-
-  // I1 and I2 by the heap's own walker; that the books agree with the model; that all else is free.
-  void check() {
-    Granule where = 0;
-    const char* broken = heap.check([](Run) { return false; }, &where);
-    ASSERT_EQ(broken, nullptr) << broken << " at granule " << where;
-    Granules used = 0;
-    for (const auto& [start, run] : taken) {
-      ASSERT_EQ(heap.tags().length(start), run.length);
-      used += run.length;
-    }
-    ASSERT_EQ(heap.in_use(), used);
-    expect_no_breach(memory);
-  }
-  std::vector<Run> holes() const {
-    std::vector<Run> found;
-    for (Granule at = 0; at < heap.top();) {
-      const Granule start = bits::find_set(heap.free_bits(), at, heap.top());
-      at = bits::find_clear(heap.free_bits(), start, heap.top());
-      if (start < at) found.push_back({start, at - start});
-    }
-    return found;
-  }
-  unsigned char* bytes(Run run) const { return reinterpret_cast<unsigned char*>(space.address(run.start)); }
-  void scribble(Run run) const { memset(bytes(run), 0x5a, run.length * kGranule); }
-  bool all_zero(Run run) const {
-    const unsigned char* at = bytes(run);
-    for (size_t i = 0; i < run.length * kGranule; ++i) {
-      if (at[i] != 0) return false;
-    }
-    return true;
-  }
-
-  SimulatedMemory memory;
-  Space space;
-  TestHeap heap;
-  std::map<Granule, Run> taken;
-  bool ready = false;
-};
 
 class HeapTest : public CoreTest {
  protected:
@@ -193,46 +104,13 @@ TEST_F(HeapTest, SmallRequestsPreferTheExactHoleThenTheVictim) {
 
 // A hint in a bin may name, granule by granule, the run that is the victim by now.
 TEST_F(HeapTest, AHintThatNamesTheVictimIsNotHandedOutTwice) {
-  for (const bool holes : {false, true}) {
-    World world;
-    std::vector<Run> runs = row(world, {3, 20, 10, 3});
-    world.release(runs[2]);  // the hint: 10 granules
-    world.release(runs[1]);  // joined: 30 granules
-    world.take(20);          // cut off; the rest, the same 10 granules, is the victim
-    if (holes) {
-      Granule out[1];
-      ASSERT_EQ(world.heap.take_holes(10, 1, out), 1u);
-      world.keep({out[0], 10});
-    } else {
-      world.take(10);
-    }
-    for (int i = 0; i < 20; ++i) world.take(2);
-    world.check();
-  }
-}
-
-TEST_F(HeapTest, HolesComeInAddressOrderThenLargerOnesInPieces) {
   World world;
-  std::vector<Run> small, large;
-  for (int i = 0; i < 20; ++i) {
-    small.push_back(world.take(6));
-    world.take(1);
-  }
-  large.push_back(world.take(45));
-  world.take(1);
-  for (const Run run : small) world.release(run);
-  world.release(large[0]);
-  Granule out[64];
-  const size_t count = world.heap.take_holes(6, 25, out);
-  ASSERT_EQ(count, 25u);
-  for (size_t i = 0; i < 20; ++i) EXPECT_EQ(out[i], small[i].start);
-  for (size_t i = 20; i < 25; ++i) EXPECT_EQ(out[i], large[0].start + 6 * (i - 20));
-  for (size_t i = 0; i < count; ++i) world.keep({out[i], 6});
-  world.check();
-  EXPECT_EQ(world.heap.take_holes(6, 64, out), 2u) << "the rest of 15 granules";
-  world.keep({out[0], 6});
-  world.keep({out[1], 6});
-  EXPECT_EQ(world.heap.take_holes(6, 64, out), 0u);
+  std::vector<Run> runs = row(world, {3, 20, 10, 3});
+  world.release(runs[2]);  // the hint: 10 granules
+  world.release(runs[1]);  // joined: 30 granules
+  world.take(20);          // cut off; the rest, the same 10 granules, is the victim
+  world.take(10);
+  for (int i = 0; i < 20; ++i) world.take(2);
   world.check();
 }
 
@@ -301,32 +179,6 @@ TEST_F(HeapTest, ExtendTakesWhatIsFreeBehindAndNoMore) {
   EXPECT_FALSE(world.heap.extend({last.start, 1000}, world.heap.top_size() + 1001))
       << "beyond what is committed";
   EXPECT_FALSE(world.heap.extend({last.start, 1000}, kMaxChunk + 1));
-}
-
-// Long runs in address order, for threads to carve from.
-TEST_F(HeapTest, LongRunsComeInAddressOrderOncePerRound) {
-  World world;
-  std::vector<Run> runs = row(world, {300, 1, 1000, 1, 50, 1, 400, 1});
-  for (const size_t i : {6, 4, 0, 2}) world.release(runs[i]);
-  world.heap.rewind();
-  const Run first = world.keep(world.heap.take_long(256));
-  EXPECT_EQ(first.start, runs[0].start);
-  const Run second = world.keep(world.heap.take_long(256));
-  EXPECT_EQ(second, (Run{runs[2].start, 256}));
-  Granules rest = 0;
-  for (Run run; !(run = world.keep(world.heap.take_long(256))).empty();) {
-    EXPECT_GE(run.start, second.end());
-    EXPECT_GE(run.length, kIndexedMin);
-    rest += run.length;
-  }
-  EXPECT_GT(rest, 700u);
-  EXPECT_FALSE(bits::test(world.heap.free_bits(), runs[6].start));
-  EXPECT_TRUE(bits::test(world.heap.free_bits(), runs[4].start)) << "50 granules are no long run";
-  world.release(first);
-  EXPECT_TRUE(world.heap.take_long(256).empty()) << "this round is over";
-  world.heap.rewind();
-  EXPECT_EQ(world.keep(world.heap.take_long(256)).start, runs[0].start);
-  world.check();
 }
 
 TEST_F(HeapTest, AnyRunServesBeforeFreshMemory) {
@@ -469,8 +321,9 @@ TEST_F(HeapTest, SegmentsAreUnmappedEverySoManyConsolidationsAndMappedAgain) {
   ASSERT_EQ(segments.size(), 8u);
   for (const Run run : segments) world.release(run);
   ASSERT_EQ(world.memory.calls(Call::uncommit), 0u);
-  // Each of these joins the top: a consolidation.
-  for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i)
+  // Each of these joins the top: a consolidation. What was free from one look to the next is idle, and an
+  // eighth of it goes back at each.
+  for (uint64_t i = 0; i < 2 * kMaxReleaseCheckRate; ++i)
     world.release(world.keep(world.heap.take_aligned(kSegment + 1, 1)));
   EXPECT_GT(world.memory.calls(Call::uncommit), 0u);
   world.check();
@@ -481,7 +334,7 @@ TEST_F(HeapTest, SegmentsAreUnmappedEverySoManyConsolidationsAndMappedAgain) {
   // And mapped again when they are needed: before more is committed at the end.
   const Granule end = world.heap.top() + world.heap.top_size();
   std::vector<Run> again;
-  for (int i = 0; i < 7; ++i) again.push_back(world.take(kSegment - 2 * kPage));
+  for (int i = 0; i < 9; ++i) again.push_back(world.take(kSegment - 2 * kPage));
   for (const Run run : again) {
     ASSERT_FALSE(run.empty());
     EXPECT_TRUE(world.all_zero({run.start + kPage, 16})) << "fresh pages";
@@ -495,18 +348,19 @@ TEST_F(HeapTest, SegmentsAreUnmappedEverySoManyConsolidationsAndMappedAgain) {
 TEST_F(HeapTest, ConsolidationsAreCountedUpToTheRateExactly) {
   World world(512 * kMiB);
   std::vector<Run> segments;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 8; ++i) {
     segments.push_back(world.take(kSegment));
     world.take(1);
   }
   std::vector<Run> pairs;
-  for (uint64_t i = 0; i < kMaxReleaseCheckRate + 10; ++i) {
+  for (uint64_t i = 0; i < 2 * kMaxReleaseCheckRate + 10; ++i) {
     pairs.push_back(world.take(2));
     pairs.push_back(world.take(2));
     world.take(1);
   }
   for (const Run run : segments) world.release(run);  // no neighbour is free: no consolidation
-  for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i) {
+  // At the first look nothing has been idle since an earlier one.
+  for (uint64_t i = 0; i < 2 * kMaxReleaseCheckRate; ++i) {
     ASSERT_EQ(world.memory.calls(Call::uncommit), 0u) << "after " << i;
     world.release(pairs[2 * i]);
     world.release(pairs[2 * i + 1]);
@@ -703,15 +557,14 @@ void random_operations(World& world, uint64_t seed, int operations, int check_ev
       const Run run = world.keep(world.heap.take_aligned(random.between(1, 300), alignment));
       ASSERT_TRUE(run.empty() || world.space.address(run.start) % (alignment * kGranule) == 0);
     } else if (what < 92) {
-      Granule out[64];
-      const Granules length = random.between(1, kSmallMax);
-      const size_t wanted = random.between(1, 64);
-      const size_t count = world.heap.take_holes(length, wanted, out);
-      ASSERT_LE(count, wanted);
-      for (size_t i = 0; i < count; ++i) world.keep({out[i], length});
-    } else if (what < 94) {
+      Run out[64];
+      const Granules least = random.between(1, kSmallMax);
       if (random.one_in(4)) world.heap.rewind();
-      world.keep(world.heap.take_long(random.between(64, 2000)));
+      const size_t count = world.heap.gather(least, random.between(1, 2000), out, random.between(1, 64));
+      for (size_t i = 0; i < count; ++i) {
+        ASSERT_GE(out[i].length, least);
+        world.keep(out[i]);
+      }
     } else if (what < 96) {
       const Granules least = random.between(1, 62);
       const Run run = world.keep(world.heap.take_any(least, random.between(256, 2000)));

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <vector>
 
 #include "base/options.hpp"
 #include "front/allocator.hpp"
@@ -60,6 +61,23 @@ inline Options quiet_options() {
   options.stop_timeout = 1000;
   options.sweep = true;
   return options;
+}
+
+// What a shadow releases, as maximal runs.
+inline std::vector<Run> released_runs(Shadow& shadow, Granule limit, Granules* total = nullptr) {
+  std::vector<Run> runs;
+  const Granules all = shadow.release(limit, [&](uint64_t word, uint64_t mask) {
+    for (unsigned bit = 0; bit < 64; ++bit) {
+      if ((mask >> bit & 1) == 0) continue;
+      const Granule granule = (word << 6) + bit;
+      if (!runs.empty() && runs.back().end() == granule)
+        ++runs.back().length;
+      else
+        runs.push_back({granule, 1});
+    }
+  });
+  if (total != nullptr) *total = all;
+  return runs;
 }
 
 // Every page the callers touched was theirs to touch.

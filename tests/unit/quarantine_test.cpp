@@ -33,11 +33,7 @@ class QuarantineTest : public CoreTest {
       return Granules{70000};
     });
   }
-  std::vector<Run> release() {
-    std::vector<Run> runs;
-    shadow.release(kGranules, [&](Run run) { runs.push_back(run); });
-    return runs;
-  }
+  std::vector<Run> release() { return released_runs(shadow, kGranules); }
 
   SimulatedMemory memory{64 * kMiB};
   Space space{memory};

@@ -159,12 +159,16 @@ inline void plant(std::initializer_list<volatile uint64_t*> words) {
   for (volatile uint64_t* word : words) *word = kWord;
 }
 
+// For mkstemp(3) and mkdtemp(3), in the folder of the test's own.
+inline std::string temporary_template() {
+  return testing::TempDir() + "roots_test_XXXXXX";
+}
+
 class TemporaryFile {
  public:
   explicit TemporaryFile(size_t pages) {
-    char path[] = "/tmp/roots_test_XXXXXX";
-    fd_ = mkstemp(path);
-    path_ = path;
+    path_ = temporary_template();
+    fd_ = mkstemp(path_.data());
     if (fd_ >= 0 && ftruncate(fd_, static_cast<off_t>(pages * page_size())) != 0) fd_ = -1;
   }
   ~TemporaryFile() {

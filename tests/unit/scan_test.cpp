@@ -172,10 +172,10 @@ INSTANTIATE_TEST_SUITE_P(Kernels, ScanTest, testing::Values(KernelChoice::scalar
                          });
 
 // Pointers at every byte offset are found, and nothing before or behind the piece is read.
-TEST(ScanUnaligned, FindsPointersAtOddAddresses) {
-  Random random(2);
-  std::vector<uint64_t> painted(kBitmapWords, ~uint64_t{0}), hits(kBitmapWords);
-  const ScanTarget target{kBase, kExtent, painted.data(), hits.data()};
+TEST_P(ScanTest, PointersAtOddAddresses) {
+  const ScanKernel unaligned = choose_unaligned_kernel(GetParam());
+  std::fill(painted.begin(), painted.end(), ~uint64_t{0});
+  aim();
   for (size_t count = 0; count <= 70; ++count) {
     std::vector<char> bytes(count * 8, '\0');  // exactly so long: a sanitizer sees what is read beyond
     for (size_t i = 0; i < bytes.size(); ++i) {
@@ -183,7 +183,7 @@ TEST(ScanUnaligned, FindsPointersAtOddAddresses) {
       const uint64_t word = kBase + random.below(kExtent);
       if (i + 8 <= bytes.size()) memcpy(bytes.data() + i, &word, 8);
     }
-    std::vector<uint64_t> expected(kBitmapWords);
+    reset();
     uint64_t news = 0;
     for (size_t i = 0; i + 8 <= bytes.size(); ++i) {
       uint64_t word;
@@ -193,8 +193,7 @@ TEST(ScanUnaligned, FindsPointersAtOddAddresses) {
       news += !bits::test(expected.data(), granule);
       bits::set(expected.data(), granule, 1);
     }
-    std::fill(hits.begin(), hits.end(), 0);
-    ASSERT_EQ(scan_unaligned(target, reinterpret_cast<const uint64_t*>(bytes.data()), count), news) << count;
+    ASSERT_EQ(unaligned(target, reinterpret_cast<const uint64_t*>(bytes.data()), count), news) << count;
     ASSERT_EQ(hits, expected);
   }
 }
@@ -208,6 +207,8 @@ TEST(ScanKernels, TheChoiceIsKept) {
     EXPECT_EQ(choose_kernel(KernelChoice::automatic), scan_scalar);
   } else {
     EXPECT_EQ(choose_kernel(KernelChoice::avx2), choose_kernel(KernelChoice::automatic));
+    EXPECT_EQ(choose_unaligned_kernel(KernelChoice::avx2), choose_unaligned_kernel(KernelChoice::automatic));
+    EXPECT_NE(choose_unaligned_kernel(KernelChoice::avx2), choose_unaligned_kernel(KernelChoice::scalar));
   }
 }
 

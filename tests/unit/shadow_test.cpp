@@ -44,11 +44,7 @@ class ShadowTest : public CoreTest {
     return shadow.expand(
         kGranules, [&](Granule granule) { return chunk_at(granule); }, [](Run) { return false; });
   }
-  std::vector<Run> release(Granules* total) {
-    std::vector<Run> runs;
-    *total = shadow.release(kGranules, [&](Run run) { runs.push_back(run); });
-    return runs;
-  }
+  std::vector<Run> release(Granules* total) { return released_runs(shadow, kGranules, total); }
   bool nothing_left() const {
     for (const uint64_t word : painted) {
       if (word != 0) return false;

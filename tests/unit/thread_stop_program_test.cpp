@@ -590,9 +590,10 @@ TEST(CountThreads, IsWhatTheKernelCounts) {
 TEST(CountThreads, IsUnknownWithoutProc) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root for chroot";
   EXPECT_EQ(0, in_child([] {
-              char directory[] = "/var/tmp/thread_stop_XXXXXX";
-              REQUIRE(mkdtemp(directory) != nullptr);
-              const bool moved = chdir(directory) == 0 && rmdir(directory) == 0 && chroot(".") == 0;
+              std::string directory = testing::TempDir() + "thread_stop_XXXXXX";
+              REQUIRE(mkdtemp(directory.data()) != nullptr);
+              const bool moved =
+                  chdir(directory.c_str()) == 0 && rmdir(directory.c_str()) == 0 && chroot(".") == 0;
               REQUIRE(moved);
               REQUIRE(count_threads() == 0);
               Counters counters(1);

@@ -1,0 +1,200 @@
+// Heap: what a sweep releases, a bitmap word at a time, and gathering it again in address order.
+// Included by heap.hpp.
+//
+// A sweep frees thousands of chunks at once. Setting their bits word by word consolidates short neighbours
+// for nothing; only where a word makes or meets a run long enough for the index is there more to do, and a
+// word meets at most one such run at its lower edge and one at its upper. `joining_` is the long run under
+// construction, which is in no index: its end is followed from word to word.
+#pragma once
+
+namespace nonreuse {
+
+// The designated victim, if any, becomes an ordinary free run.
+template <MemoryPlatform P>
+void Heap<P>::retire_victim() {
+  const Run victim = victim_;
+  victim_ = {};
+  if (!victim.empty()) index(victim);
+}
+
+template <MemoryPlatform P>
+void Heap<P>::begin_release() {
+  retire_victim();
+  joining_ = {};
+}
+
+template <MemoryPlatform P>
+void Heap<P>::release_word(uint64_t word, uint64_t freed) {
+  const Granule low = word << 6, high = low + 64;
+  if (!joining_.empty()) {
+    joining_.length = bits::find_clear(free_, joining_.end(), top_) - joining_.start;
+    if (joining_.end() < low) finish_join();
+  }
+  const uint64_t before = free_[word], now = before | freed;
+  tags_.clear_word(low, freed);
+  free_[word] = now;
+  set(in_use_, in_use_ - static_cast<unsigned>(std::popcount(freed)));
+  consolidations_ += static_cast<unsigned>(std::popcount(freed & ~(freed << 1)));
+  join_below(low, before, now);
+  join_above(low, before, now);
+  if (!joining_.empty() && joining_.end() < high) finish_join();
+}
+
+// The free run at the lower edge of a word, if it grew.
+template <MemoryPlatform P>
+void Heap<P>::join_below(Granule low, uint64_t before, uint64_t now) {
+  const Granule old_end = low + static_cast<unsigned>(std::countr_one(before));
+  const Granule end = low + static_cast<unsigned>(std::countr_one(now));
+  if (end == old_end) return;
+  if (!joining_.empty()) {
+    joining_.length = end - joining_.start;
+    return;
+  }
+  const bool goes_on = bits::test(free_, low - 1);
+  if (goes_on && tags_.is_run_tail(old_end - 1)) {
+    const Run run = unindex(tags_.record_at_tail(old_end - 1));
+    joining_ = {run.start, end - run.start};
+    return;
+  }
+  const Granule start = goes_on ? bits::run_start_before(free_, low, low) : low;
+  if (end - start >= kIndexedMin) joining_ = {start, end - start};
+}
+
+// The free run at the upper edge, if it grew.
+template <MemoryPlatform P>
+void Heap<P>::join_above(Granule low, uint64_t before, uint64_t now) {
+  const Granule high = low + 64;
+  const Granule old_start = high - static_cast<unsigned>(std::countl_one(before));
+  const Granule start = high - static_cast<unsigned>(std::countl_one(now));
+  if (start == old_start || high >= top_ || !bits::test(free_, high)) return;
+  if (tags_.is_run_head(old_start)) {
+    const Run run = unindex(tags_.record_at_head(old_start));
+    if (start > low) finish_join();  // else the whole word is free, and being joined
+    if (joining_.empty()) joining_ = {start, 0};
+    joining_.length = run.end() - joining_.start;
+    return;
+  }
+  if (start == low) return;  // being joined already
+  const Granules behind = static_cast<unsigned>(std::countr_one(free_[high >> 6]));
+  if (high - start + behind < kIndexedMin) return;
+  finish_join();
+  joining_ = {start, high - start};
+}
+
+template <MemoryPlatform P>
+void Heap<P>::finish_join() {
+  if (joining_.empty()) return;
+  const Run run{joining_.start, bits::find_clear(free_, joining_.end(), top_) - joining_.start};
+  joining_ = {};
+  index(run);
+}
+
+template <MemoryPlatform P>
+void Heap<P>::end_release() {
+  finish_join();
+  lower_top();
+  for (Granule& cursor : cursors_) cursor = first();
+  if (consolidations_ < kMaxReleaseCheckRate) return;
+  consolidations_ = 0;
+  periodic_release();
+}
+
+// A free run that ends at the top becomes part of it.
+template <MemoryPlatform P>
+void Heap<P>::lower_top() {
+  if (top_ <= first() || !bits::test(free_, top_ - 1)) return;
+  const Granule start = tags_.is_run_tail(top_ - 1) ? unindex(tags_.record_at_tail(top_ - 1)).start
+                                                    : bits::run_start_before(free_, top_, top_);
+  bits::clear(free_, start, top_ - start);
+  set(top_, start);
+}
+
+// ---- gathering ----------------------------------------------------------------------------------------
+
+// Long runs first: in those, what is allocated together lies together, and lies alone once it is freed
+// together. Holes between chunks that live on are filled only before the heap grows: filled at once, with
+// chunks of other lifetimes, they would never join again.
+template <MemoryPlatform P>
+size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
+  retire_victim();
+  Granule& long_cursor = cursors_[kCursors - 1];
+  if (const Run run = next_long_run(long_cursor); !run.empty()) {
+    out[0] = take_part(run, wanted > least ? wanted : least);
+    long_cursor = out[0].end();
+    return 1;
+  }
+  long_cursor = top_;
+  Granule& cursor = cursors_[cursor_of(least)];
+  Granules got = 0;
+  size_t count = 0;
+  while (cursor < top_ && count < most && got < wanted) {
+    const Run run = least < kWholeByte ? next_run(cursor) : next_run_of_bytes(cursor);
+    cursor = run.end();
+    if (run.length < least) continue;
+    out[count] = take_part(run, wanted - got > least ? wanted - got : least);
+    cursor = out[count].end();
+    got += out[count++].length;
+  }
+  return count;
+}
+
+// The front of a free run, about `wanted` granules of it. It ends where a block of known zeroes may begin.
+template <MemoryPlatform P>
+Run Heap<P>::take_part(Run run, Granules wanted) {
+  wanted = align_up(run.start + wanted, Granules{1} << kZeroBlockShift) - run.start;
+  if (tags_.is_run_head(run.start)) unindex(tags_.record_at_head(run.start));
+  if (run.length >= wanted + kIndexedMin) {
+    index({run.start + wanted, run.length - wanted});
+    run.length = wanted;
+  }
+  mark_taken(run);
+  return run;
+}
+
+// Sizes up to eight granules have a cursor each, larger ones share four an octave.
+template <MemoryPlatform P>
+constexpr size_t Heap<P>::cursor_of(Granules least) {
+  if (least <= 8) return least - 1;
+  const unsigned octave = static_cast<unsigned>(std::bit_width(least - 1)) - 4;  // 9..16: 0
+  return 8 + 4 * octave + ((least - 1) >> (octave + 1) & 3);
+}
+
+// The first maximal free run that ends after `at`; empty, at the top, where there is none.
+template <MemoryPlatform P>
+Run Heap<P>::next_run(Granule at) const {
+  Granule start = bits::find_set(free_, at, top_);
+  if (start >= top_) return {top_, 0};
+  // It may begin before the cursor: something before it was released since.
+  if (start == at && bits::test(free_, at - 1)) start = bits::run_start_before(free_, at, at);
+  if (tags_.is_run_head(start)) return index_.run(tags_.record_at_head(start));
+  return {start, bits::find_clear(free_, start, top_) - start};
+}
+
+// The same, but runs shorter than kWholeByte may be passed over: longer ones fill a byte of the bitmap.
+template <MemoryPlatform P>
+Run Heap<P>::next_run_of_bytes(Granule at) const {
+  constexpr uint64_t kLow = 0x0101010101010101, kHigh = 0x8080808080808080;
+  uint64_t used = ~free_[at >> 6] | ((uint64_t{1} << (at & 63)) - 1);
+  for (uint64_t word = at >> 6; word << 6 < top_; used = ~free_[++word]) {
+    const uint64_t whole =
+        (used - kLow) & ~used & kHigh;  // the lowest byte of `used` that is 0, and maybe more
+    if (whole != 0) return next_run((word << 6) + static_cast<unsigned>(std::countr_zero(whole)) - 7);
+  }
+  return {top_, 0};
+}
+
+// The first run at or after `at` that fills a bitmap word; empty where there is none.
+template <MemoryPlatform P>
+Run Heap<P>::next_long_run(Granule at) const {
+  for (uint64_t word = at >> 6; word < top_ >> 6; ++word) {
+    if (free_[word] == bits::kAll) return next_run(word << 6);
+  }
+  return {};
+}
+
+template <MemoryPlatform P>
+void Heap<P>::rewind() {
+  for (Granule& cursor : cursors_) cursor = first();
+}
+
+}  // namespace nonreuse
