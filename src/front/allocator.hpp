@@ -1,9 +1,7 @@
 // The allocator: the only place that knows both the heap and the quarantine.
 //
-//   free pool ──take──▶ cached ──malloc──▶ in use ──free──▶ batched ──seal──▶ sealed ──sweep──▶ clear ──▶
-//   free pool
-//    (bins, runs)     (one thread)                       (one thread)              └────▶ held (next sweep
-//    again)
+//   free pool ─take─▶ cached ─malloc─▶ in use ─free─▶ batched ─seal─▶ sealed ─sweep─▶ clear ─▶ free pool
+//                  (one thread)                    (one thread)         └──▶ held ──▶ swept again
 //
 // Every function takes the calling thread's front; who finds it, and what happens in threads that have none,
 // is the caller's affair (override/process_heap.cpp). Lock order: sweep, quarantine, heap, arena.
@@ -50,6 +48,8 @@ class Allocator {
   // Null, with the old chunk unchanged: out of memory.
   Payload reallocate(ThreadFront& front, Wild old, size_t size);
   void free(ThreadFront& front, Wild pointer, const char* call = "free");
+  // Free where no front is to be had: the chunk is checked, and its addresses are spent.
+  void abandon(Wild pointer, const char* call) { claim(pointer, call); }
   // Bytes from the start of the chunk that the program may use; stops the program for anything else.
   size_t usable_size(Wild pointer);
 
@@ -121,6 +121,7 @@ class Allocator {
   Run painted_chunk_at(Granule granule);
   uint64_t live_bytes() const;
   void adopt(ThreadFront& front);
+  void add_open_batches(nonreuse_statistics& out);
 
   // Read by every call, written at start only.
   uintptr_t base_ = 0;

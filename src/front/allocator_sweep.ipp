@@ -95,6 +95,7 @@ bool Allocator<P, R>::paint(bool* more) {
   }
   if (!painted.twice.empty()) {
     const uintptr_t chunk = address(painted.twice.start);
+    sweep_lock_.unlock();  // a handler of SIGABRT may go on using the heap
     misuse::stop("free", chunk, misuse::Found::freed_start, chunk, painted.twice.length << kGranuleShift);
   }
   figures_.swept_chunks.add(chunks);

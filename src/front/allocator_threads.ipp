@@ -123,6 +123,7 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.swept_chunks = figures_.swept_chunks.get();
   out.frees = quarantine_.sealed_chunks();
   out.freed_bytes = quarantine_.sealed_bytes();
+  add_open_batches(out);
   out.released_bytes = figures_.released_bytes.get();
   out.bits_painted = figures_.bits_painted.get();
   out.bits_cleared = figures_.bits_cleared.get();
@@ -141,6 +142,24 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.live_bytes = live_bytes();
   out.footprint_bytes = heap_.committed() << kGranuleShift;
   out.footprint_max = heap_.committed_max() << kGranuleShift;
+}
+
+// What was freed and waits in batches that their threads have not sealed.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::add_open_batches(nonreuse_statistics& out) {
+  if (base_ == 0) return;
+  LockGuard guard(quarantine_.lock());
+  for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
+    const Batch* batch = front->batch;
+    if (batch == nullptr) continue;
+    const uint32_t count = batch->count.load(std::memory_order_acquire);
+    for (uint32_t i = batch->taken; i < count; ++i) {
+      const BatchEntry entry = batch->entries[i];
+      const Granules length = entry.length() != 0 ? entry.length() : tags_.length(entry.start());
+      ++out.frees;
+      out.freed_bytes += length << kGranuleShift;
+    }
+  }
 }
 
 template <MemoryPlatform P, Revoker R>

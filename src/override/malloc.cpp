@@ -41,8 +41,7 @@ NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
         return true;
       },
       false);
-  // Without any front nothing was ever handed out by this heap.
-  if (!done) misuse::stop(call, reinterpret_cast<uintptr_t>(payload), misuse::Found::foreign, 0, 0);
+  if (!done) process_heap.abandon(Wild(payload), call);
 }
 
 void* reallocate(void* old, size_t size) {

@@ -60,12 +60,13 @@ void* create_aligned(size_t size, std::align_val_t alignment, bool may_throw) {
 
 NONREUSE_ALWAYS_INLINE void destroy(void* payload) {
   if (payload == nullptr) return;
-  with_front(
+  const bool done = with_front(
       [=](ThreadFront& front) {
         process_heap.free(front, Wild(payload));
         return true;
       },
       false);
+  if (!done) process_heap.abandon(Wild(payload), "free");
 }
 
 }  // namespace

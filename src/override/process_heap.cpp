@@ -19,6 +19,8 @@ constinit Lock init_lock;
 // For threads that have no front any more: their last frees come after their destructors.
 constinit ThreadFront* shared_front = nullptr;
 constinit Lock shared_lock;
+// Misuse under the shared lock ends in abort(), and a handler of SIGABRT may come back here.
+__thread bool in_shared __attribute__((tls_model("initial-exec"))) = false;
 
 constinit pthread_key_t exit_key = 0;
 constinit bool have_exit_key = false;
@@ -77,6 +79,7 @@ void attach_stats_page() {
 
 void after_fork_in_child() {
   shared_lock.reset();
+  in_shared = false;
   init_lock.reset();
   process_heap.after_fork_in_child(thread_front);
   if (shared_front != thread_front) shared_front = nullptr;  // given up with the other threads' fronts
@@ -132,14 +135,18 @@ ThreadFront* attach_thread() {
 }
 
 ThreadFront* lock_shared_front() {
-  if (!ready()) return nullptr;
+  if (in_shared || !ready()) return nullptr;
   shared_lock.lock();
   if (shared_front == nullptr) shared_front = process_heap.make_front();
-  if (shared_front == nullptr) shared_lock.unlock();
+  if (shared_front == nullptr)
+    shared_lock.unlock();
+  else
+    in_shared = true;
   return shared_front;
 }
 
 void unlock_shared_front() {
+  in_shared = false;
   shared_lock.unlock();
 }
 

@@ -21,7 +21,7 @@ extern __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec
 // Makes the heap ready and gives the thread its front. nullptr where it can have none (the thread is ending,
 // or memory is out): then call with the shared front, under its lock.
 ThreadFront* attach_thread();
-ThreadFront* lock_shared_front();  // nullptr: no memory for even that; nothing is locked
+ThreadFront* lock_shared_front();  // nullptr: no memory for even that, or held already; nothing is locked
 void unlock_shared_front();
 
 // Runs body(front) with a front of this thread, or the shared one; `otherwise` where there is neither.

@@ -1,4 +1,8 @@
 // Misuse ends the program with a line that names the kind, whatever state the chunk is in.
+#include <signal.h>
+#include <unistd.h>
+
+#include <functional>
 #include <thread>
 
 #include "allocator_world.hpp"
@@ -39,6 +43,37 @@ TEST_F(MisuseDeathTest, InvalidFreesStopTheProgram) {
   EXPECT_DEATH(put(reinterpret_cast<char*>(allocator.space().address(0))), "is not allocated");
   EXPECT_DEATH(put(reinterpret_cast<char*>(8)), "is not an address of this heap");
   put(p);
+}
+
+// Freed where no thread's front could be had: checked like any free, and never used again.
+TEST_F(MisuseDeathTest, AnAbandonedChunkIsFreedForGood) {
+  char* p = get(100);
+  EXPECT_DEATH(allocator.abandon(Wild(p + 16), "free"), "points 16 bytes into the live chunk");
+  allocator.abandon(Wild(p), "free");
+  EXPECT_DEATH(allocator.abandon(Wild(p), "free"), "nonreuse: double free: free\\(");
+  sweep();
+  EXPECT_DEATH(put(p), "nonreuse: double free: free\\(");
+}
+
+// A handler of SIGABRT that goes on using the heap finds no lock held.
+TEST_F(MisuseDeathTest, AHandlerOfTheAbortMayUseTheHeap) {
+  char* p = get(100);
+  put(p);
+  front->batch->append({granule(p), 7});
+  static std::function<void()> in_handler;
+  in_handler = [this] {
+    put(get(100));
+    front->batch->count.store(0);
+    allocator.before_fork();  // takes every lock
+    _exit(7);
+  };
+  EXPECT_EXIT(
+      {
+        signal(SIGABRT, [](int) { in_handler(); });
+        sweep();
+      },
+      testing::ExitedWithCode(7), "nonreuse: double free: ");
+  front->batch->count.store(1);
 }
 
 // A chunk that reached the quarantine twice is noticed when it is painted, at the latest.

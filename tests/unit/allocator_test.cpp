@@ -714,6 +714,8 @@ TEST_F(AllocatorTest, TheBooksAddUp) {
     bytes += chunk_bytes(chunks.back());
   }
   for (char* p : chunks) put(p);
+  EXPECT_EQ(figures().frees, kSizes.size()) << "also those that no batch was sealed with";
+  EXPECT_EQ(figures().freed_bytes, bytes);
   point_at(chunks[3]);
   const uint64_t held = 48;
   sweep();
