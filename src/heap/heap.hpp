@@ -132,6 +132,7 @@ class Heap {
   Granule absorb_right(Granule end, bool* victim);
   bool discard(Run run);
   bool release_segments(Granules most);
+  Granule zero_tail(Run run) const;
   bool vacate(Run run);
   void periodic_release();
   Run next_vacancy(Granule at) const;

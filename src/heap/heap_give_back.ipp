@@ -162,6 +162,16 @@ bool Heap<P>::vacate(Run run) {
   return true;
 }
 
+// Where the blocks known to be zero begin that the run ends with: they have no pages.
+template <MemoryPlatform P>
+Granule Heap<P>::zero_tail(Run run) const {
+  constexpr Granules kBlock = Granules{1} << kZeroBlockShift;
+  Granule end = align_down(run.end(), kBlock);
+  if (end < run.start + kBlock || !known_zero({end - kBlock, kBlock})) return run.end();
+  while (end >= run.start + kBlock && known_zero({end - kBlock, kBlock})) end -= kBlock;
+  return end;
+}
+
 // Gives back about `most` granules of free runs, from their ends, for their starts are used first. Parts of a
 // segment's size are unmapped, shorter ones lose their pages. One vacated run at a time: the index may not
 // change under its own walk.
@@ -192,6 +202,7 @@ bool Heap<P>::release_segments(Granules most) {
     any = true;
   }
   index_.for_each(kDiscardMin, [&](Run run) {
+    run.length = zero_tail(run) - run.start;
     if (run.length > most) run = {run.end() - most, most};
     if (run.length < kDiscardMin || !discard(run)) return;
     most -= run.length;

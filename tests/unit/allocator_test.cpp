@@ -305,10 +305,12 @@ TEST_F(AllocatorTest, SweepSizeLimitsThePassButNotTheRevocation) {
   allocator.options().sweep_size = 100;
   allocator.options().min = 64 * kKiB;
   std::vector<uint64_t> painted;
-  uint64_t before = 0;
-  revoker.during = [&](const RevokeRequest&) {
-    painted.push_back(figures().swept_chunks - before);
-    before = figures().swept_chunks;
+  revoker.during = [&](const RevokeRequest& request) {
+    uint64_t granules = 0;
+    request.shadow->for_each_painted_word(request.top, [&](uint64_t word) {
+      granules += static_cast<unsigned>(std::popcount(request.shadow->painted()[word]));
+    });
+    painted.push_back(granules / (2016 / kGranule));
   };
   std::vector<char*> chunks;
   for (int i = 0; i < 3000; ++i) chunks.push_back(get(2000));
