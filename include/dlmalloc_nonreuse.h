@@ -155,7 +155,7 @@ struct nonreuse_statistics {
   uint64_t sweeps_abandoned;   /* sweeps that released nothing (threads not stopped, roots not seen) */
   uint64_t swept_bytes;        /* bytes painted, over all sweeps */
   uint64_t swept_chunks;       /* chunks painted, over all sweeps */
-  uint64_t frees;              /* chunks sealed into quarantine */
+  uint64_t frees;              /* chunks freed into quarantine */
   uint64_t freed_bytes;        /* their bytes */
   uint64_t released_bytes;     /* bytes that went back to the free pool */
   uint64_t bits_painted;       /* granules painted */

@@ -121,7 +121,7 @@ class Allocator {
   Run painted_chunk_at(Granule granule);
   uint64_t live_bytes() const;
   void adopt(ThreadFront& front);
-  void add_open_batches(nonreuse_statistics& out);
+  void add_frees(nonreuse_statistics& out);
 
   // Read by every call, written at start only.
   uintptr_t base_ = 0;

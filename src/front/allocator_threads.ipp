@@ -31,7 +31,7 @@ void Allocator<P, R>::release_unowned(Run run) {
   for (Granule at = run.start; at < run.end();) {
     Granule end = at;
     while (end < run.end() && tags_.load(end) == 0 && !heap_.is_free(end)) ++end;
-    if (end > at) heap_.release({at, end - at});
+    if (end > at) heap_.release_quietly({at, end - at});  // the run may be named twice: nothing may move
     const uint8_t tag = end < run.end() ? tags_.load(end) : 0;
     at = TagMap::is_live(tag) || TagMap::is_freed(tag) ? end + tags_.length(end) : end + 1;
   }
@@ -121,9 +121,7 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.sweeps_abandoned = figures_.abandoned.get();
   out.swept_bytes = figures_.swept_bytes.get();
   out.swept_chunks = figures_.swept_chunks.get();
-  out.frees = quarantine_.sealed_chunks();
-  out.freed_bytes = quarantine_.sealed_bytes();
-  add_open_batches(out);
+  add_frees(out);
   out.released_bytes = figures_.released_bytes.get();
   out.bits_painted = figures_.bits_painted.get();
   out.bits_cleared = figures_.bits_cleared.get();
@@ -144,11 +142,13 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.footprint_max = heap_.committed_max() << kGranuleShift;
 }
 
-// What was freed and waits in batches that their threads have not sealed.
+// What was freed, also where it waits in batches that their threads have not sealed.
 template <MemoryPlatform P, Revoker R>
-void Allocator<P, R>::add_open_batches(nonreuse_statistics& out) {
+void Allocator<P, R>::add_frees(nonreuse_statistics& out) {
   if (base_ == 0) return;
   LockGuard guard(quarantine_.lock());
+  out.frees = quarantine_.sealed_chunks();
+  out.freed_bytes = quarantine_.sealed_bytes();
   for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
     const Batch* batch = front->batch;
     if (batch == nullptr) continue;

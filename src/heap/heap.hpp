@@ -50,6 +50,8 @@ class Heap {
   bool extend(Run chunk, Granules length);
   // Back to the free pool. The run's tags must be clear.
   void release(Run run);
+  // As release(), but never gives memory back to the system.
+  void release_quietly(Run run) { join(run); }
   // Many at once, under one lock: begin_release(), then release_word() in ascending order, then
   // end_release(), which rewinds. `freed` says which granules of bitmap word `word` are released; their tags
   // are cleared here.
@@ -92,7 +94,7 @@ class Heap {
   static constexpr Granules kSegmentMin = (size_t{4} << 20) >> kGranuleShift;    // to be unmapped
   static constexpr Granules kDiscardMin = (size_t{256} << 10) >> kGranuleShift;  // to be given back
   static constexpr size_t kVacancies = 256;
-  static constexpr size_t kCursors = 8 + 3 * 4 + 1;
+  static constexpr size_t kCursors = 8 + 3 * 4;
   static constexpr Granules kWholeByte = 15;  // a run this long fills a byte of the bitmap
 
   // Figures that others read without the lock.
@@ -115,7 +117,7 @@ class Heap {
   void lower_top();
   Run next_run(Granule at) const;
   Run next_run_of_bytes(Granule at) const;
-  Run next_long_run(Granule at) const;
+  Run take_passed(Granules length);
   static constexpr size_t cursor_of(Granules least);
   Run take_part(Run run, Granules wanted);
   Run split(Run from, Granules length);
@@ -126,6 +128,8 @@ class Heap {
   void refind_holes(Granules length);
   bool join(Run run);
   bool grow(Granules length);
+  Granules free_before(Granule at) const;
+  Granules free_after(Granule at) const;
   bool grow_into_vacancy(Granules length);
   void retire_top();
   Granule absorb_left(Granule start, bool* victim);
@@ -133,7 +137,9 @@ class Heap {
   bool discard(Run run);
   bool release_segments(Granules most);
   Granule zero_tail(Run run) const;
+  bool add_vacancy(Run run, bool only_ask);
   bool vacate(Run run);
+  Granules spare() const { return index_.granules() + victim_.length; }  // in long free runs
   void periodic_release();
   Run next_vacancy(Granule at) const;
   Granules page_granules() const { return space_.page_size() >> kGranuleShift; }
@@ -147,7 +153,7 @@ class Heap {
   RunIndex<Space> index_;
   SmallBins bins_;
   Granule refind_at_[kIndexedMin] = {};
-  Granule cursors_[kCursors] = {};  // of gather(): by `least`, the last one for long runs
+  Granule cursors_[kCursors] = {};  // of gather() and take(), by size
   Run joining_;              // between begin_release() and end_release(): a long free run in no index yet
   Run victim_;               // in the free bitmap, in no bin and no trie
   Granule top_ = 0;          // below: chunks and free runs; from here to segment_end_: unused

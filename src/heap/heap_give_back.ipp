@@ -85,7 +85,7 @@ bool Heap<P>::grow(Granules length) {
     if (result == CommitResult::no_memory) return false;
     if (result != CommitResult::done) continue;
     retire_top();
-    if (vacancy_count_ < kVacancies) vacancies_[vacancy_count_++] = {segment_end_, at - segment_end_};
+    add_vacancy({segment_end_, at - segment_end_}, false);
     note_zero({at, add});
     set(top_, at);
     dirty_end_ = at;
@@ -106,17 +106,38 @@ void Heap<P>::retire_top() {
   index(rest);
 }
 
-// Maps a segment again that was released earlier. It becomes an indexed free run.
+// Granules of the free run that ends at `at`, and of the one that starts there.
+template <MemoryPlatform P>
+Granules Heap<P>::free_before(Granule at) const {
+  if (!bits::test(free_, at - 1)) return 0;
+  if (tags_.is_run_tail(at - 1)) return index_.run(tags_.record_at_tail(at - 1)).length;
+  return at - bits::run_start_before(free_, at, at);
+}
+template <MemoryPlatform P>
+Granules Heap<P>::free_after(Granule at) const {
+  if (at >= top_ || !bits::test(free_, at)) return 0;
+  if (tags_.is_run_head(at)) return index_.run(tags_.record_at_head(at)).length;
+  return bits::find_clear(free_, at, top_) - at;
+}
+
+// Maps a segment again that was released earlier, or as much of it as makes `length` with the free memory on
+// either side. It becomes part of a free run.
 template <MemoryPlatform P>
 bool Heap<P>::grow_into_vacancy(Granules length) {
   size_t best = vacancy_count_;
+  Granules best_size = 0, best_need = 0;
   for (size_t i = 0; i < vacancy_count_; ++i) {
-    const Granules size = vacancies_[i].length;
-    if (size >= length && (best == vacancy_count_ || size < vacancies_[best].length)) best = i;
+    const Run vacancy = vacancies_[i];
+    const Granules before = free_before(vacancy.start);
+    const Granules size = before + vacancy.length + free_after(vacancy.end());
+    if (size < length || (best != vacancy_count_ && size >= best_size)) continue;
+    best = i;
+    best_size = size;
+    best_need = length > before ? length - before : 1;
   }
   if (best == vacancy_count_) return false;
   const Run whole = vacancies_[best];
-  Granules part = align_up(length > kSegmentMin ? length : kSegmentMin, page_granules());
+  Granules part = align_up(best_need > kSegmentMin ? best_need : kSegmentMin, page_granules());
   if (part > whole.length) part = whole.length;
   const Run run{whole.start, part};
   if (space_.commit_heap(run) != CommitResult::done) return false;
@@ -147,29 +168,54 @@ bool Heap<P>::discard(Run run) {
   return true;
 }
 
+// Neighbours become one, so that a request as long as both can be served. False: no room in the list.
+template <MemoryPlatform P>
+bool Heap<P>::add_vacancy(Run run, bool only_ask) {
+  size_t into = kVacancies;
+  for (size_t i = 0; i < vacancy_count_; ++i) {
+    const Run other = vacancies_[i];
+    if (other.end() != run.start && run.end() != other.start) continue;
+    if (only_ask) return true;
+    run = {other.start < run.start ? other.start : run.start, other.length + run.length};
+    if (into == kVacancies) {
+      into = i;
+    } else {  // it lies between two
+      vacancies_[i] = vacancies_[--vacancy_count_];
+      break;
+    }
+  }
+  if (into == kVacancies) {
+    if (vacancy_count_ == kVacancies) return false;
+    into = vacancy_count_;
+    if (!only_ask) ++vacancy_count_;
+  }
+  if (!only_ask) vacancies_[into] = run;
+  return true;
+}
+
 // Unmaps the pages of a free run that is in no index; its edges stay free.
 template <MemoryPlatform P>
 bool Heap<P>::vacate(Run run) {
   const Run pages = whole_pages(run, page_granules());
-  if (pages.length < kSegmentMin || vacancy_count_ == kVacancies) return false;
+  if (pages.length < kSegmentMin || !add_vacancy(pages, true)) return false;
   if (!space_.platform().uncommit(space_.address(pages.start), pages.length << kGranuleShift)) return false;
   bits::clear(free_, pages.start, pages.length);
   forget_zero(pages);
   set(committed_, committed_ - pages.length);
-  vacancies_[vacancy_count_++] = pages;
+  add_vacancy(pages, false);
   if (pages.start > run.start) index({run.start, pages.start - run.start});
   if (pages.end() < run.end()) index({pages.end(), run.end() - pages.end()});
   return true;
 }
 
-// Where the blocks known to be zero begin that the run ends with: they have no pages.
+// Where the pages known to be zero begin that the run ends with: the system has them already.
 template <MemoryPlatform P>
 Granule Heap<P>::zero_tail(Run run) const {
-  constexpr Granules kBlock = Granules{1} << kZeroBlockShift;
-  Granule end = align_down(run.end(), kBlock);
-  if (end < run.start + kBlock || !known_zero({end - kBlock, kBlock})) return run.end();
-  while (end >= run.start + kBlock && known_zero({end - kBlock, kBlock})) end -= kBlock;
-  return end;
+  const Granules page = page_granules();
+  const Granule last = align_down(run.end(), page);
+  Granule end = last;
+  while (end >= run.start + page && known_zero({end - page, page})) end -= page;
+  return end == last ? run.end() : end;
 }
 
 // Gives back about `most` granules of free runs, from their ends, for their starts are used first. Parts of a
@@ -223,7 +269,7 @@ void Heap<P>::periodic_release() {
     if (end < dirty_end_) discard({end, dirty_end_ - end});
     dirty_end_ = end;
   }
-  idle_ = index_.granules();
+  idle_ = spare();
   peak_top_ = top_;
 }
 
@@ -242,7 +288,7 @@ bool Heap<P>::trim(size_t pad) {
     }
   }
   if (dirty_end_ > segment_end_) dirty_end_ = segment_end_;
-  idle_ = index_.granules();
+  idle_ = spare();
   return any;
 }
 

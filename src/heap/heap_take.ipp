@@ -28,8 +28,14 @@ Run Heap<P>::take(Granules length) {
   if (length == 0 || length > kMaxChunk) return {};
   Run run;
   if (length < kIndexedMin) run = take_small(length);
+  if (run.empty() && length < kIndexedMin) run = take_passed(length);
   if (run.empty()) run = take_indexed(length);
   if (run.empty()) run = take_top(length);
+  if (run.empty() &&
+      length < kIndexedMin) {  // memory is out: what was released behind the cursor counts, too
+    rewind();
+    run = take_passed(length);
+  }
   if (!run.empty()) mark_taken(run);
   return run;
 }
@@ -169,7 +175,7 @@ template <MemoryPlatform P>
 void Heap<P>::mark_taken(Run run) {
   bits::clear(free_, run.start, run.length);
   set(in_use_, in_use_ + run.length);
-  if (index_.granules() < idle_) idle_ = index_.granules();
+  if (spare() < idle_) idle_ = spare();
   if (run.end() > peak_top_) peak_top_ = run.end();
   settle_edges(run);
 }

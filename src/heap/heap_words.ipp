@@ -111,19 +111,9 @@ void Heap<P>::lower_top() {
 
 // ---- gathering ----------------------------------------------------------------------------------------
 
-// Long runs first: in those, what is allocated together lies together, and lies alone once it is freed
-// together. Holes between chunks that live on are filled only before the heap grows: filled at once, with
-// chunks of other lifetimes, they would never join again.
 template <MemoryPlatform P>
 size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
   retire_victim();
-  Granule& long_cursor = cursors_[kCursors - 1];
-  if (const Run run = next_long_run(long_cursor); !run.empty()) {
-    out[0] = take_part(run, wanted > least ? wanted : least);
-    long_cursor = out[0].end();
-    return 1;
-  }
-  long_cursor = top_;
   Granule& cursor = cursors_[cursor_of(least)];
   Granules got = 0;
   size_t count = 0;
@@ -142,7 +132,7 @@ size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
 template <MemoryPlatform P>
 Run Heap<P>::take_part(Run run, Granules wanted) {
   wanted = align_up(run.start + wanted, Granules{1} << kZeroBlockShift) - run.start;
-  if (tags_.is_run_head(run.start)) unindex(tags_.record_at_head(run.start));
+  if (run.length >= kIndexedMin && tags_.is_run_head(run.start)) unindex(tags_.record_at_head(run.start));
   if (run.length >= wanted + kIndexedMin) {
     index({run.start + wanted, run.length - wanted});
     run.length = wanted;
@@ -166,8 +156,12 @@ Run Heap<P>::next_run(Granule at) const {
   if (start >= top_) return {top_, 0};
   // It may begin before the cursor: something before it was released since.
   if (start == at && bits::test(free_, at - 1)) start = bits::run_start_before(free_, at, at);
+  // A short hole is told by its bits alone: its tags are not in any cache.
+  const Granule near = start + kIndexedMin < top_ ? start + kIndexedMin : top_;
+  const Granule end = bits::find_clear(free_, start, near);
+  if (end < near) return {start, end - start};
   if (tags_.is_run_head(start)) return index_.run(tags_.record_at_head(start));
-  return {start, bits::find_clear(free_, start, top_) - start};
+  return {start, bits::find_clear(free_, end, top_) - start};
 }
 
 // The same, but runs shorter than kWholeByte may be passed over: longer ones fill a byte of the bitmap.
@@ -183,11 +177,17 @@ Run Heap<P>::next_run_of_bytes(Granule at) const {
   return {top_, 0};
 }
 
-// The first run at or after `at` that fills a bitmap word; empty where there is none.
+// A hole of at least `length` that no bin knows of, cut to size.
 template <MemoryPlatform P>
-Run Heap<P>::next_long_run(Granule at) const {
-  for (uint64_t word = at >> 6; word < top_ >> 6; ++word) {
-    if (free_[word] == bits::kAll) return next_run(word << 6);
+Run Heap<P>::take_passed(Granules length) {
+  Granule& cursor = cursors_[cursor_of(length)];
+  while (cursor < top_) {
+    const Run run = length < kWholeByte ? next_run(cursor) : next_run_of_bytes(cursor);
+    cursor = run.end();
+    // Long runs are best fit's affair.
+    if (run.length < length || run.length >= kIndexedMin || run.start == victim_.start) continue;
+    cursor = run.start + length;
+    return {run.start, length};
   }
   return {};
 }

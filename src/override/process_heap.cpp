@@ -53,13 +53,13 @@ bool ready() {
 
 void before_fork() {
   init_lock.lock();
-  shared_lock.lock();
+  if (!in_shared) shared_lock.lock();
   process_heap.before_fork();
 }
 
 void after_fork_in_parent() {
   process_heap.after_fork_in_parent();
-  shared_lock.unlock();
+  if (!in_shared) shared_lock.unlock();
   init_lock.unlock();
 }
 

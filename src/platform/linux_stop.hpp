@@ -52,8 +52,14 @@ enum class StopOutcome : uint32_t {
 
 // The helper's life, as its futex word tells it. The kernel itself writes helper_ended (CLONE_CHILD_CLEARTID)
 // and does so before it releases the threads that the helper held.
-enum HelperPhase : uint32_t { kHelperEnded, kHelperWorking, kHelperAsksForPermission, kHelperHolds };
-enum HelperCommand : uint32_t { kNoCommand, kPermissionGiven, kPermissionNotGiven, kResume };
+enum HelperPhase : uint32_t {
+  kHelperEnded,
+  kHelperWorking,
+  kHelperAsksWhetherToGo,  // ends with its caller from now on; is the caller still there?
+  kHelperAsksForPermission,
+  kHelperHolds
+};
+enum HelperCommand : uint32_t { kNoCommand, kGo, kPermissionGiven, kPermissionNotGiven, kResume };
 
 // Head of the own mapping; tables follow it.
 struct StopArea {

@@ -167,14 +167,14 @@ NONREUSE_UNINSTRUMENTED uint32_t await_command(const StopArea& area, uint32_t kn
 // Under Yama's ptrace_scope 1 a process is traced by its ancestors, and by whom it names with PR_SET_PTRACER;
 // only the caller can name its helper. There is one name, and no way to read it.
 NONREUSE_UNINSTRUMENTED bool ask_for_permission(StopArea& area) {
-  if (load(&area.command) != kNoCommand) return false;  // has been asked
+  if (load(&area.command) != kGo) return false;  // has been asked
   if (!area.may_ask) {
     area.permission_missing = true;
     return false;
   }
   store(&area.phase, uint32_t{kHelperAsksForPermission});
   futex_wake(&area.phase);
-  return await_command(area, kNoCommand) == kPermissionGiven;
+  return await_command(area, kGo) == kPermissionGiven;
 }
 
 enum class Step { done, refused, timed_out, lacking };
@@ -303,12 +303,29 @@ NONREUSE_UNINSTRUMENTED void take_default_action(int signal) {
   sys::call(SYS_rt_sigaction, signal, action, nullptr, kSignalSetBytes);
 }
 
-NONREUSE_UNINSTRUMENTED long helper_main(StopArea* area) {
+// The kernel kills the helper when its caller ends: the thread, whatever becomes of the process. Where
+// another thread calls execve(2), the caller may have ended before that took effect, the process lives on
+// under the same number, and nobody would ever tell the helper to let go. So the caller has to say that it is
+// there.
+NONREUSE_UNINSTRUMENTED bool tied_to_caller(StopArea& area) {
+  constexpr uint64_t kPatience = 500 * kMillisecond, kWatch = 50 * kMicrosecond;
   sys::call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  if (sys::call(SYS_getppid) != area->process) {  // ended before that took effect
-    area->outcome = StopOutcome::refused;
-    return 0;
+  store(&area.phase, uint32_t{kHelperAsksWhetherToGo});
+  futex_wake(&area.phase);
+  const uint64_t begin = now_ns();
+  while (load(&area.command) != kGo) {
+    const uint64_t waited = now_ns() - begin;
+    if (waited > kPatience) return false;
+    if (waited < kWatch)
+      relax();
+    else
+      futex_wait(&area.command, kNoCommand, kPatience - waited);
   }
+  return true;
+}
+
+NONREUSE_UNINSTRUMENTED long helper_main(StopArea* area) {
+  if (!tied_to_caller(*area)) return 0;
   take_default_action(SIGCHLD);
   // An empty table of our own, without copying (and later closing) what the program has open; where the
   // kernel is too old, a copy.
@@ -409,7 +426,6 @@ NONREUSE_UNINSTRUMENTED void withdraw_permission(StopArea& area) {
 
 NONREUSE_UNINSTRUMENTED void answer_permission(StopArea& area) {
   area.permission_set = !sys::failed(sys::call(SYS_prctl, PR_SET_PTRACER, area.helper, 0, 0, 0));
-  // Not a plain store: the kernel may have written the helper's end meanwhile.
   replace(&area.phase, uint32_t{kHelperAsksForPermission}, uint32_t{kHelperWorking});
   store(&area.command, uint32_t{area.permission_set ? kPermissionGiven : kPermissionNotGiven});
   futex_wake(&area.command);
@@ -418,12 +434,24 @@ NONREUSE_UNINSTRUMENTED void answer_permission(StopArea& area) {
 // Waits until the helper holds all threads (true) or is gone, or as good as that.
 NONREUSE_UNINSTRUMENTED bool await_helper(StopArea& area) {
   const uint64_t patience = area.deadline_ns < ~kGrace ? area.deadline_ns + kGrace : area.deadline_ns;
+  const uint64_t watch_until = now_ns() + 50 * kMicrosecond;
   for (;;) {
     const uint32_t phase = load(&area.phase);
     if (phase == kHelperHolds) return true;
     if (phase == kHelperEnded) return false;
+    if (phase == kHelperAsksWhetherToGo) {
+      // Not a plain store: the kernel may have written the helper's end meanwhile.
+      replace(&area.phase, uint32_t{kHelperAsksWhetherToGo}, uint32_t{kHelperWorking});
+      store(&area.command, uint32_t{kGo});
+      futex_wake(&area.command);
+      continue;
+    }
     if (phase == kHelperAsksForPermission) {
       answer_permission(area);
+      continue;
+    }
+    if (now_ns() < watch_until) {  // its first question comes at once
+      relax();
       continue;
     }
     futex_wait(&area.phase, phase, 20 * kMillisecond);

@@ -15,10 +15,11 @@ namespace nonreuse {
 
 class Shadow {
  public:
-  void attach(uint64_t* painted, uint64_t* hits, uint64_t* summary) {
+  void attach(uint64_t* painted, uint64_t* hits, uint64_t* summary, uint64_t* expanded) {
     painted_ = painted;
     hits_ = hits;
     summary_ = summary;
+    expanded_ = expanded;
   }
 
   const uint64_t* painted() const { return painted_; }
@@ -70,13 +71,13 @@ class Shadow {
   };
 
   // Widens every hit to its chunk. `chunk_of(granule)` gives the painted chunk around a hit granule;
-  // `content(chunk)` is called for each hit chunk and records what its content points at (a program may
-  // have written pointers through a dangling one), which may make further chunks hit: true if it did.
+  // `content(chunk)` is called once for each hit chunk of a sweep and records what its content points at (a
+  // program may have written pointers through a dangling one), which may make further chunks hit: true if it
+  // did. May be called again after more was hit. Returns what is held by then.
   template <class ChunkOf, class Content>
   Held expand(Granule limit, ChunkOf&& chunk_of, Content&& content) {
-    for (;;) {
-      Held held;
-      bool more = false;
+    for (bool more = true; more;) {
+      more = false;
       Granule done = 0;
       for_each_painted_word(limit, [&](uint64_t word) {
         const Granule end = (word + 1) << 6;
@@ -86,16 +87,19 @@ class Shadow {
           const Run chunk = chunk_of((word << 6) + static_cast<unsigned>(std::countr_zero(pending)));
           pending &= pending - 1;
           if (chunk.empty()) continue;
-          hit_chunk(chunk);
-          more |= content(chunk);
+          if (!bits::test(expanded_, chunk.start)) {
+            bits::set(expanded_, chunk.start, 1);
+            hit_chunk(chunk);
+            more |= content(chunk);
+            ++held_.chunks;
+            held_.granules += chunk.length;
+          }
           done = chunk.end();
           pending = done >= end ? 0 : hits_[word] & bits::kAll << (done & 63);
-          ++held.chunks;
-          held.granules += chunk.length;
         }
       });
-      if (!more) return held;
     }
+    return held_;
   }
 
   // Calls release(word, mask) for the granules of every bitmap word that are painted and not hit, in address
@@ -114,7 +118,7 @@ class Shadow {
         if (painted == 0) continue;
         const uint64_t hits = hits_[word], clear = painted & ~hits;
         left |= painted & hits;
-        if (hits != 0) hits_[word] = 0;
+        if (hits != 0) hits_[word] = expanded_[word] = 0;
         if (clear == 0) continue;
         painted_[word] = painted & hits;
         total += static_cast<unsigned>(std::popcount(clear));
@@ -122,18 +126,22 @@ class Shadow {
       }
       if (left == 0) bits::clear(summary_, block, 1);
     }
+    held_ = {};
     return total;
   }
 
   // Forgets the hits of a sweep that did not finish; everything stays painted.
   void forget_hits(Granule limit) {
-    for_each_painted_word(limit, [&](uint64_t word) { hits_[word] = 0; });
+    for_each_painted_word(limit, [&](uint64_t word) { hits_[word] = expanded_[word] = 0; });
+    held_ = {};
   }
 
  private:
   uint64_t* painted_ = nullptr;
   uint64_t* hits_ = nullptr;
   uint64_t* summary_ = nullptr;
+  uint64_t* expanded_ = nullptr;  // at the start of chunks whose hits were widened and whose content was read
+  Held held_;                     // in the sweep under way
 };
 
 }  // namespace nonreuse

@@ -369,6 +369,42 @@ TEST_F(HeapTest, ConsolidationsAreCountedUpToTheRateExactly) {
   world.check();
 }
 
+// What goes back bit by bit lies side by side: it must serve a request as long as all of it.
+TEST_F(HeapTest, NeighbouringVacanciesBecomeOne) {
+  World world(1024 * kMiB);
+  const Granules table = 200 * kMiB / kGranule;
+  Granule highest = 0;
+  Run old = world.take(table);
+  for (int cycle = 0; cycle < 12; ++cycle) {
+    const Run fresh = world.take(table);
+    ASSERT_FALSE(fresh.empty()) << "cycle " << cycle;
+    world.take(1);
+    world.release(old);
+    old = fresh;
+    highest = std::max(highest, world.heap.top());
+    std::vector<Run> pairs;
+    for (uint64_t i = 0; i < 4 * kMaxReleaseCheckRate; ++i) pairs.push_back(world.take(2));
+    for (const Run run : pairs) world.release(run);
+    world.check();
+  }
+  EXPECT_LT(highest, 3 * table + kMiB);
+}
+
+// The rest of the longest run is the victim after a small take: it is idle all the same.
+TEST_F(HeapTest, TheVictimIsIdleToo) {
+  World world(512 * kMiB);
+  const Run large = world.take(64 * kMiB / kGranule);
+  world.take(1);
+  world.release(large);
+  for (int look = 0; look < 60; ++look) {
+    std::vector<Run> few;
+    for (uint64_t i = 0; i < kMaxReleaseCheckRate; ++i) few.push_back(world.take(2));
+    for (const Run run : few) world.release(run);
+  }
+  EXPECT_LT(world.memory.committed_bytes(), 64 * kMiB) << "of 93";
+  world.check();
+}
+
 // The victim can have grown as long as a segment.
 TEST_F(HeapTest, TrimGivesBackTheVictimToo) {
   World world(512 * kMiB);

@@ -107,7 +107,7 @@ TEST_F(HeapWordsTest, TheVictimIsAnOrdinaryRunByThen) {
   EXPECT_EQ(world.take(510).start, cut.end());
 }
 
-TEST_F(HeapWordsTest, GatherGivesLongRunsFirstThenHolesInAddressOrder) {
+TEST_F(HeapWordsTest, GatherGivesWhatIsLongEnoughInAddressOrder) {
   World world;
   std::vector<Run> holes, all;
   for (int i = 0; i < 20; ++i) {
@@ -119,13 +119,67 @@ TEST_F(HeapWordsTest, GatherGivesLongRunsFirstThenHolesInAddressOrder) {
   all = holes;
   all.push_back(large);
   world.release_by_words(all);
-  EXPECT_EQ(gather(world, 4, 100000), (std::vector<Run>{large}));
-  EXPECT_EQ(gather(world, 7, 100000), (std::vector<Run>{})) << "too short";
+  EXPECT_EQ(gather(world, 7, 100000), (std::vector<Run>{large})) << "the holes are too short";
   EXPECT_EQ(gather(world, 5, 100000, 12), (std::vector<Run>(holes.begin(), holes.begin() + 12)));
   EXPECT_EQ(gather(world, 6, 30), (std::vector<Run>(holes.begin() + 12, holes.begin() + 17)));
   EXPECT_EQ(gather(world, 1, 100000), (std::vector<Run>(holes.begin() + 17, holes.end())));
   EXPECT_EQ(gather(world, 1, 100000), (std::vector<Run>{}));
   world.check();
+}
+
+// take() finds them too: no bin knows of what sweeps release.
+TEST_F(HeapWordsTest, EveryHoleThatASweepLeavesIsUsedBeforeFreshMemory) {
+  for (const Granules length : {1, 2, 7, 14, 15, 16, 40, 62, 63}) {
+    World world;
+    std::vector<Run> holes;
+    for (int i = 0; i < 500; ++i) {
+      holes.push_back(world.take(length));
+      world.take(1);
+    }
+    const Granule top = world.heap.top();
+    world.release_by_words(holes);
+    for (size_t i = 0; i < holes.size(); ++i) ASSERT_LT(world.take(length).start, top) << i;
+    EXPECT_TRUE(world.holes().empty());
+    world.check();
+  }
+}
+
+TEST_F(HeapWordsTest, AlignedRunsFitIntoHoles) {
+  for (const Granules alignment : {2, 4, 16}) {
+    World world;
+    std::vector<Run> holes;
+    for (int i = 0; i < 300; ++i) {
+      holes.push_back(world.take(5 + alignment - 1));
+      world.take(1);
+    }
+    const Granule top = world.heap.top();
+    world.release_by_words(holes);
+    for (size_t i = 0; i < holes.size(); ++i) {
+      const Run run = world.keep(world.heap.take_aligned(5, alignment));
+      ASSERT_LT(run.start, top) << i;
+      ASSERT_EQ((world.space.address(run.start) / kGranule) % alignment, 0u);
+    }
+    world.check();
+  }
+}
+
+TEST_F(HeapWordsTest, WhenMemoryIsOutHolesBehindTheCursorServe) {
+  World world;
+  std::vector<Run> holes;
+  for (int i = 0; i < 100; ++i) {
+    holes.push_back(world.take(20));
+    world.take(1);
+  }
+  world.release_by_words(holes);
+  gather(world, 10, 1 << 20, 50);
+  world.memory.refuse(SimulatedMemory::Call::commit, SimulatedMemory::kAlways);
+  while (!world.heap.take_any(20, 20).empty()) {
+  }
+  size_t again = 0;
+  world.release_by_words({holes[3], holes[5]});
+  world.release(holes[7]);
+  while (!world.take(20).empty()) ++again;
+  EXPECT_GE(again, 3u);
 }
 
 // What is released one by one behind the cursor waits for the next round; what a cursor stands in is whole.

@@ -12,8 +12,9 @@ constexpr Granule kGranules = Granule{1} << 22;
 
 class QuarantineTest : public CoreTest {
  protected:
-  QuarantineTest() : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), summary(64) {
-    shadow.attach(painted.data(), hits.data(), summary.data());
+  QuarantineTest()
+      : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), expanded(kGranules / 64 + 64), summary(64) {
+    shadow.attach(painted.data(), hits.data(), summary.data(), expanded.data());
     EXPECT_TRUE(space.init());
   }
 
@@ -38,7 +39,7 @@ class QuarantineTest : public CoreTest {
   SimulatedMemory memory{64 * kMiB};
   Space space{memory};
   Quarantine<SimulatedMemory> quarantine{space};
-  std::vector<uint64_t> painted, hits, summary;
+  std::vector<uint64_t> painted, hits, expanded, summary;
   Shadow shadow;
   std::vector<Granule> asked;  // starts whose length was not in the batch
 };

@@ -14,8 +14,9 @@ constexpr Granule kGranules = Granule{1} << 18;  // 64 blocks of the summary
 
 class ShadowTest : public CoreTest {
  protected:
-  ShadowTest() : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), summary(8) {
-    shadow.attach(painted.data(), hits.data(), summary.data());
+  ShadowTest()
+      : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), expanded(kGranules / 64 + 64), summary(8) {
+    shadow.attach(painted.data(), hits.data(), summary.data(), expanded.data());
   }
 
   // Chunks side by side or apart, of all sizes, in random order.
@@ -58,7 +59,7 @@ class ShadowTest : public CoreTest {
     return true;
   }
 
-  std::vector<uint64_t> painted, hits, summary;
+  std::vector<uint64_t> painted, hits, expanded, summary;
   Shadow shadow;
   std::map<Granule, Run> chunks;
 };
@@ -106,9 +107,9 @@ TEST_F(ShadowTest, WhatIsPaintedIsWalkedInOrderWordByWord) {
 // A hit anywhere in a chunk, its first and its last granule included, holds all of it and no neighbour.
 TEST_F(ShadowTest, AHitIsWidenedToItsChunk) {
   for (const Granule where : {300u, 301u, 349u, 350u, 399u}) {
+    shadow.forget_hits(kGranules);
     chunks.clear();
     std::fill(painted.begin(), painted.end(), 0);
-    std::fill(hits.begin(), hits.end(), 0);
     paint({200, 100});
     paint({300, 100});
     paint({400, 100});
