@@ -237,11 +237,13 @@ NONREUSE_UNINSTRUMENTED int acquire_signal() {
     return current.signal;
   }
   current.signal = 0;
-  // From the top, where programs that count from SIGRTMIN seldom get to, the last one tried last. Below 35
-  // C libraries have their own.
+  // A thread that is asked to stop while it calls execve(2) takes the signal along into the new program,
+  // which has no handler for it: SIGURG is ignored there, where a real-time signal would end it. Where the
+  // program handles SIGURG itself, from the top, where programs that count from SIGRTMIN seldom get to, the
+  // last one tried last. Below 35 C libraries have their own.
   constexpr int kHighest = 64, kLowest = 35;
-  for (int step = 0; step <= kHighest - kLowest; ++step) {
-    const int signal = step == kHighest - kLowest ? kHighest : kHighest - 1 - step;
+  for (int step = -1; step <= kHighest - kLowest; ++step) {
+    const int signal = step < 0 ? SIGURG : step == kHighest - kLowest ? kHighest : kHighest - 1 - step;
     if (!query(signal, action) || action.handler != nullptr) continue;
     if (!install(signal)) continue;
     current.signal = signal;
@@ -253,7 +255,7 @@ NONREUSE_UNINSTRUMENTED int acquire_signal() {
 // Asks one listed thread to stop. 0 or -errno.
 NONREUSE_UNINSTRUMENTED long ask_to_stop(const StopArea& area, StopEntry& entry, int signal) {
   store(&entry.state, uint32_t{kSignalled});  // first: the handler may run at once
-  // Real-time signals queue up: do not add another one for a thread that blocks them.
+  // Real-time signals would queue up: do not add another one for a thread that blocks them.
   if (current.left_unanswered && TaskList::is_pending(area.process, entry.tid, signal)) return 0;
   const long result = sys::call(SYS_tgkill, area.process, entry.tid, signal);
   if (result == -ESRCH) replace(&entry.state, uint32_t{kSignalled}, uint32_t{kGone});

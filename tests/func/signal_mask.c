@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 
 /* Dispositions of every signal a program can set for itself. The two real-time signals below SIGRTMIN belong
- * to the C library, and one may be taken by this one. */
+ * to the C library. Where ptrace is not permitted the library takes SIGURG; then this test says so. */
 static void dispositions(struct sigaction* actions) {
   for (int s = 1; s <= SIGRTMAX; ++s) {
     memset(&actions[s], 0, sizeof actions[s]);

@@ -418,7 +418,7 @@ TEST(ThreadStopBySignal, SignalThatTheProgramTakesIsLeftToIt) {
                 REQUIRE(stopper.stop(StopMethod::signal, kTimeout) == StopResult::stopped);
                 REQUIRE(stopper.resume());
                 // Takes over whichever signal has a handler now.
-                for (int signal = 35; signal <= 64; ++signal) {
+                for (int signal = SIGURG; signal <= 64; ++signal) {
                   struct sigaction now {};
                   sigaction(signal, nullptr, &now);
                   if (now.sa_handler == SIG_DFL) continue;
@@ -432,7 +432,7 @@ TEST(ThreadStopBySignal, SignalThatTheProgramTakesIsLeftToIt) {
               REQUIRE(counters.wait_for_all_to_count());
               REQUIRE(calls.load() == 0);
               int taken = 0;
-              for (int signal = 35; signal <= 64; ++signal) {
+              for (int signal = SIGURG; signal <= 64; ++signal) {
                 struct sigaction now {};
                 sigaction(signal, nullptr, &now);
                 taken += now.sa_handler != SIG_DFL;

@@ -317,7 +317,7 @@ TEST(ThreadStopBySignal, StopsThatFailLeaveOneSignalInTheQueue) {
               }
               // Counts what waits, by taking the signal's handler over.
               static std::atomic<int> calls{0};
-              for (int signal = 35; signal <= 64; ++signal) {
+              for (int signal = SIGURG; signal <= 64; ++signal) {
                 struct sigaction now {};
                 sigaction(signal, nullptr, &now);
                 if (now.sa_handler == SIG_DFL) continue;
