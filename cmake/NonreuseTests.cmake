@@ -41,7 +41,7 @@ function(nonreuse_unit_test name)
   endif()
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   nonreuse_test_program(${name})
-  target_compile_options(${name} PRIVATE -O1 -g1)  # halves the time that the compiler takes
+  target_compile_options(${name} PRIVATE -O1 -g1)  # the compiler takes less time
   target_link_libraries(${name} PRIVATE nonreuse_dl ${arg_LIBRARIES} GTest::gmock_main Threads::Threads)
   gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "unit;${arg_LABELS}")
@@ -119,7 +119,7 @@ option(NONREUSE_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
 function(nonreuse_fuzz_target name)
   add_executable(${name} ${ARGN})
   nonreuse_test_program(${name})
-  target_compile_options(${name} PRIVATE -O1 -g1)  # halves the time that the compiler takes
+  target_compile_options(${name} PRIVATE -O1 -g1)  # the compiler takes less time
   target_link_libraries(${name} PRIVATE nonreuse_dl Threads::Threads)
   set(corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
   if(NONREUSE_FUZZ)

@@ -18,7 +18,7 @@ inline bool test(const uint64_t* words, uint64_t bit) {
   return (words[bit >> 6] >> (bit & 63) & 1) != 0;
 }
 
-// Calls f(word_index, mask) for each word that [start, start + length) touches.
+// Calls f(word_index, mask) for each word that [start, start + length) touches; `length` is not 0.
 template <class F>
 inline void for_each_word(uint64_t start, uint64_t length, F&& f) {
   uint64_t word = start >> 6;

@@ -1,6 +1,8 @@
 // Allocator: malloc's way. Included by allocator.hpp.
 #pragma once
 
+#include <algorithm>
+
 namespace nonreuse {
 
 template <MemoryPlatform P, Revoker R>
@@ -166,11 +168,7 @@ bool Allocator<P, R>::fetch(ThreadFront& front, Granules length) {
     }
   }
   // Lowest address last: runs are popped from the end.
-  for (size_t i = 0, j = count; i + 1 < j; ++i) {
-    const Run low = front.runs[i];
-    front.runs[i] = front.runs[--j];
-    front.runs[j] = low;
-  }
+  std::reverse(front.runs, front.runs + count);
   for (size_t i = count; i-- > 0;) {
     heap_.cleanse(front.runs[i]);
     front.carved += front.runs[i].length;

@@ -23,11 +23,11 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild point
 template <MemoryPlatform P, Revoker R>
 NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chunk) {
   Batch* batch = front.batch;
-  if (batch == nullptr || !batch->append({chunk.start, chunk.length})) [[unlikely]] {
+  if (batch == nullptr || !batch->append(chunk)) [[unlikely]] {
     seal(front);
     batch = front.batch;
     // Out of memory even for a batch, and nothing could be released: the chunk's address is spent.
-    if (batch == nullptr || !batch->append({chunk.start, chunk.length})) return;
+    if (batch == nullptr || !batch->append(chunk)) return;
   }
   front.batch_bytes += chunk.length << kGranuleShift;
   if (front.batch_bytes >= kBatchBytes) [[unlikely]]

@@ -74,20 +74,19 @@ SweepResult Allocator<P, R>::sweep_all() {
 // Paints what is sealed and what other threads have in open batches. False: nothing is painted.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::paint(bool* more) {
-  const auto length_of = [&](Granule start) { return tags_.length(start); };
   typename Quarantine<P>::Painted painted;
   uint64_t chunks = 0;
   Granules granules = 0;
   {
     LockGuard guard(quarantine_.lock());
-    painted = quarantine_.paint_locked(shadow_, options_.sweep_size, length_of);
+    painted = quarantine_.paint_locked(shadow_, options_.sweep_size);
     chunks = painted.chunks;
     granules = painted.granules;
     *more = options_.sweep_size != 0 && painted.chunks >= options_.sweep_size;
     for (ThreadFront* front = fronts_; front != nullptr && painted.twice.empty() && !*more;
          front = front->next) {
       if (front->batch == nullptr) continue;
-      painted = quarantine_.paint_open_locked(shadow_, *front->batch, length_of);
+      painted = quarantine_.paint_open_locked(shadow_, *front->batch);
       front->batch->bytes += painted.granules << kGranuleShift;
       chunks += painted.chunks;
       granules += painted.granules;

@@ -60,7 +60,7 @@ void Allocator<P, R>::adopt(ThreadFront& front) {
       const BatchEntry entry = batch->entries[i];
       if (!TagMap::is_freed(tags_.load(entry.start()))) continue;
       batch->entries[kept++] = entry;
-      bytes += tags_.length(entry.start()) << kGranuleShift;
+      bytes += entry.length() << kGranuleShift;
     }
     batch->count.store(kept, std::memory_order_relaxed);
     front.batch = nullptr;
@@ -154,10 +154,8 @@ void Allocator<P, R>::add_frees(nonreuse_statistics& out) {
     if (batch == nullptr) continue;
     const uint32_t count = batch->count.load(std::memory_order_acquire);
     for (uint32_t i = batch->taken; i < count; ++i) {
-      const BatchEntry entry = batch->entries[i];
-      const Granules length = entry.length() != 0 ? entry.length() : tags_.length(entry.start());
       ++out.frees;
-      out.freed_bytes += length << kGranuleShift;
+      out.freed_bytes += batch->entries[i].length() << kGranuleShift;
     }
   }
 }

@@ -44,7 +44,7 @@ class Heap {
   size_t gather(Granules least, Granules wanted, Run* out, size_t most);
   // One run of at least `least` granules, about `wanted`: best fit among longer runs, else fresh memory.
   Run take_any(Granules least, Granules wanted);
-  // gather() starts again at the lowest address.
+  // gather() and take() look again from the lowest address on.
   void rewind();
   // Lengthens `chunk` in place to `length` granules by what is free behind it.
   bool extend(Run chunk, Granules length);
@@ -114,9 +114,9 @@ class Heap {
   void join_below(Granule low, uint64_t before, uint64_t now);
   void join_above(Granule low, uint64_t before, uint64_t now);
   void finish_join();
-  void lower_top();
-  Run next_run(Granule at) const;
-  Run next_run_of_bytes(Granule at) const;
+  void lower_top(Granule start);
+  Run next_run(Granule at, Granules least) const;
+  Granule next_whole_byte(Granule at) const;
   Run take_passed(Granules length);
   static constexpr size_t cursor_of(Granules least);
   Run take_part(Run run, Granules wanted);
@@ -128,16 +128,17 @@ class Heap {
   void refind_holes(Granules length);
   bool join(Run run);
   bool grow(Granules length);
-  Granules free_before(Granule at) const;
-  Granules free_after(Granule at) const;
+  Run free_run_before(Granule at) const;
+  Run free_run_after(Granule at) const;
+  bool forget(Run run);
   bool grow_into_vacancy(Granules length);
   void retire_top();
-  Granule absorb_left(Granule start, bool* victim);
-  Granule absorb_right(Granule end, bool* victim);
   bool discard(Run run);
   bool release_segments(Granules most);
   Granule zero_tail(Run run) const;
-  bool add_vacancy(Run run, bool only_ask);
+  size_t vacancy_beside(Run run) const;
+  bool has_room_for_vacancy(Run run) const;
+  void add_vacancy(Run run);
   bool vacate(Run run);
   Granules spare() const { return index_.granules() + victim_.length; }  // in long free runs
   void periodic_release();
@@ -160,7 +161,7 @@ class Heap {
   Granule segment_end_ = 0;  // end of the committed memory of the last segment
   Granule dirty_end_ = 0;    // top was never above this since it was last given back
   Granules in_use_ = 0, committed_ = 0, committed_max_ = 0;
-  Granules idle_ = 0;     // in the index all the time since the last periodic_release()
+  Granules idle_ = 0;     // the least spare() since the last periodic_release()
   Granule peak_top_ = 0;  // highest top since then
   uint64_t consolidations_ = 0;
   bool runs_without_record_ = false;  // memory for one was out at some time

@@ -1,6 +1,8 @@
 // Heap: segments, what is known to be zero, and giving memory back. Included by heap.hpp.
 #pragma once
 
+#include <algorithm>
+
 namespace nonreuse {
 
 // ---- what is known to be zero -----------------------------------------------------------------------
@@ -85,7 +87,7 @@ bool Heap<P>::grow(Granules length) {
     if (result == CommitResult::no_memory) return false;
     if (result != CommitResult::done) continue;
     retire_top();
-    add_vacancy({segment_end_, at - segment_end_}, false);
+    add_vacancy({segment_end_, at - segment_end_});
     note_zero({at, add});
     set(top_, at);
     dirty_end_ = at;
@@ -106,20 +108,6 @@ void Heap<P>::retire_top() {
   index(rest);
 }
 
-// Granules of the free run that ends at `at`, and of the one that starts there.
-template <MemoryPlatform P>
-Granules Heap<P>::free_before(Granule at) const {
-  if (!bits::test(free_, at - 1)) return 0;
-  if (tags_.is_run_tail(at - 1)) return index_.run(tags_.record_at_tail(at - 1)).length;
-  return at - bits::run_start_before(free_, at, at);
-}
-template <MemoryPlatform P>
-Granules Heap<P>::free_after(Granule at) const {
-  if (at >= top_ || !bits::test(free_, at)) return 0;
-  if (tags_.is_run_head(at)) return index_.run(tags_.record_at_head(at)).length;
-  return bits::find_clear(free_, at, top_) - at;
-}
-
 // Maps a segment again that was released earlier, or as much of it as makes `length` with the free memory on
 // either side. It becomes part of a free run.
 template <MemoryPlatform P>
@@ -128,8 +116,8 @@ bool Heap<P>::grow_into_vacancy(Granules length) {
   Granules best_size = 0, best_need = 0;
   for (size_t i = 0; i < vacancy_count_; ++i) {
     const Run vacancy = vacancies_[i];
-    const Granules before = free_before(vacancy.start);
-    const Granules size = before + vacancy.length + free_after(vacancy.end());
+    const Granules before = free_run_before(vacancy.start).length;
+    const Granules size = before + vacancy.length + free_run_after(vacancy.end()).length;
     if (size < length || (best != vacancy_count_ && size >= best_size)) continue;
     best = i;
     best_size = size;
@@ -168,41 +156,39 @@ bool Heap<P>::discard(Run run) {
   return true;
 }
 
-// Neighbours become one, so that a request as long as both can be served. False: no room in the list.
+// The number of a vacancy that touches `run`; vacancy_count_ where there is none.
 template <MemoryPlatform P>
-bool Heap<P>::add_vacancy(Run run, bool only_ask) {
-  size_t into = kVacancies;
-  for (size_t i = 0; i < vacancy_count_; ++i) {
+size_t Heap<P>::vacancy_beside(Run run) const {
+  const auto touches = [&](Run other) { return other.end() == run.start || run.end() == other.start; };
+  return static_cast<size_t>(std::find_if(vacancies_, vacancies_ + vacancy_count_, touches) - vacancies_);
+}
+
+template <MemoryPlatform P>
+bool Heap<P>::has_room_for_vacancy(Run run) const {
+  return vacancy_count_ < kVacancies || vacancy_beside(run) < vacancy_count_;
+}
+
+// Neighbours become one, so that a request as long as both can be served. Without room it is forgotten.
+template <MemoryPlatform P>
+void Heap<P>::add_vacancy(Run run) {
+  for (size_t i; (i = vacancy_beside(run)) < vacancy_count_;) {
     const Run other = vacancies_[i];
-    if (other.end() != run.start && run.end() != other.start) continue;
-    if (only_ask) return true;
-    run = {other.start < run.start ? other.start : run.start, other.length + run.length};
-    if (into == kVacancies) {
-      into = i;
-    } else {  // it lies between two
-      vacancies_[i] = vacancies_[--vacancy_count_];
-      break;
-    }
+    run = {std::min(run.start, other.start), run.length + other.length};
+    vacancies_[i] = vacancies_[--vacancy_count_];
   }
-  if (into == kVacancies) {
-    if (vacancy_count_ == kVacancies) return false;
-    into = vacancy_count_;
-    if (!only_ask) ++vacancy_count_;
-  }
-  if (!only_ask) vacancies_[into] = run;
-  return true;
+  if (vacancy_count_ < kVacancies) vacancies_[vacancy_count_++] = run;
 }
 
 // Unmaps the pages of a free run that is in no index; its edges stay free.
 template <MemoryPlatform P>
 bool Heap<P>::vacate(Run run) {
   const Run pages = whole_pages(run, page_granules());
-  if (pages.length < kSegmentMin || !add_vacancy(pages, true)) return false;
+  if (pages.length < kSegmentMin || !has_room_for_vacancy(pages)) return false;
   if (!space_.platform().uncommit(space_.address(pages.start), pages.length << kGranuleShift)) return false;
   bits::clear(free_, pages.start, pages.length);
   forget_zero(pages);
   set(committed_, committed_ - pages.length);
-  add_vacancy(pages, false);
+  add_vacancy(pages);
   if (pages.start > run.start) index({run.start, pages.start - run.start});
   if (pages.end() < run.end()) index({pages.end(), run.end() - pages.end()});
   return true;

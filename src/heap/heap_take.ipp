@@ -31,9 +31,8 @@ Run Heap<P>::take(Granules length) {
   if (run.empty() && length < kIndexedMin) run = take_passed(length);
   if (run.empty()) run = take_indexed(length);
   if (run.empty()) run = take_top(length);
-  if (run.empty() &&
-      length < kIndexedMin) {  // memory is out: what was released behind the cursor counts, too
-    rewind();
+  if (run.empty() && length < kIndexedMin) {
+    rewind();  // memory is out: what was released behind the cursor counts, too
     run = take_passed(length);
   }
   if (!run.empty()) mark_taken(run);
@@ -89,11 +88,9 @@ Run Heap<P>::take_top(Granules length) {
 // request is small, or goes to its index.
 template <MemoryPlatform P>
 Run Heap<P>::split(Run from, Granules length) {
-  const bool was_victim = from.start == victim_.start && !victim_.empty();
   const Run rest{from.start + length, from.length - length};
-  if (was_victim) {
-    victim_ = rest;
-    if (rest.empty()) victim_ = {};
+  if (from.start == victim_.start) {
+    victim_ = rest.empty() ? Run{} : rest;
   } else if (!rest.empty()) {
     if (length < kIndexedMin)
       replace_victim(rest);
@@ -153,20 +150,14 @@ bool Heap<P>::extend(Run chunk, Granules length) {
     mark_taken({end, more});
     return true;
   }
-  if (!bits::test(free_, end)) return false;
-  if (end == victim_.start) {
-    if (victim_.length < more) return false;
-    split(victim_, more);
-  } else if (tags_.is_run_head(end)) {
-    const RecordId id = tags_.record_at_head(end);
-    if (index_.run(id).length < more) return false;
-    const Run run = unindex(id);
-    if (run.length > more) index({end + more, run.length - more});
-  } else {
-    const Granule free_end = bits::find_clear(free_, end, top_);
-    if (free_end - end < more) return false;
-    if (free_end - end > more) index({end + more, free_end - end - more});
-  }
+  const Run behind = free_run_after(end);
+  if (behind.length < more) return false;
+  const bool victim = forget(behind);
+  const Run rest{end + more, behind.length - more};
+  if (victim && !rest.empty())
+    victim_ = rest;
+  else if (!rest.empty())
+    index(rest);
   mark_taken({end, more});
   return true;
 }
@@ -190,31 +181,34 @@ void Heap<P>::settle_edges(Run run) {
 
 // ---- releasing --------------------------------------------------------------------------------------
 
+// The maximal free run that ends at `at`, or begins there, whoever knows it; empty, at `at`, where there is
+// none. A run in no index is a short one, or a long one for which no record was left.
 template <MemoryPlatform P>
-Granule Heap<P>::absorb_left(Granule start, bool* victim) {
-  if (start == 0 || !bits::test(free_, start - 1)) return start;
-  if (!victim_.empty() && victim_.end() == start) {
-    *victim = true;
-    const Granule from = victim_.start;
-    victim_ = {};
-    return from;
-  }
-  if (tags_.is_run_tail(start - 1)) return unindex(tags_.record_at_tail(start - 1)).start;
-  return bits::run_start_before(free_, start,
-                                start);  // a short run, or a long one for which no record was left
+Run Heap<P>::free_run_before(Granule at) const {
+  if (!bits::test(free_, at - 1)) return {at, 0};
+  if (victim_.end() == at) return victim_;
+  if (tags_.is_run_tail(at - 1)) return index_.run(tags_.record_at_tail(at - 1));
+  const Granule start = bits::run_start_before(free_, at, at);
+  return {start, at - start};
+}
+template <MemoryPlatform P>
+Run Heap<P>::free_run_after(Granule at) const {
+  if (at >= top_ || !bits::test(free_, at)) return {at, 0};
+  if (victim_.start == at) return victim_;
+  if (tags_.is_run_head(at)) return index_.run(tags_.record_at_head(at));
+  return {at, bits::find_clear(free_, at, top_) - at};
 }
 
+// Makes whoever knows this maximal free run forget it. True: it was the victim.
 template <MemoryPlatform P>
-Granule Heap<P>::absorb_right(Granule end, bool* victim) {
-  if (!bits::test(free_, end)) return end;
-  if (!victim_.empty() && victim_.start == end) {
-    *victim = true;
-    const Granule to = victim_.end();
+bool Heap<P>::forget(Run run) {
+  if (run.empty()) return false;
+  if (run.start == victim_.start) {
     victim_ = {};
-    return to;
+    return true;
   }
-  if (tags_.is_run_head(end)) return unindex(tags_.record_at_head(end)).end();
-  return bits::find_clear(free_, end, top_);
+  if (run.length >= kIndexedMin && tags_.is_run_head(run.start)) unindex(tags_.record_at_head(run.start));
+  return false;
 }
 
 template <MemoryPlatform P>
@@ -228,16 +222,14 @@ void Heap<P>::release(Run run) {
 template <MemoryPlatform P>
 bool Heap<P>::join(Run run) {
   set(in_use_, in_use_ - run.length);
-  bool victim = false;
-  const Granule start = absorb_left(run.start, &victim);
   if (run.end() == top_) {
-    bits::clear(free_, start, run.end() - start);
-    set(top_, start);
+    lower_top(run.start);
     return true;
   }
-  const Granule end = absorb_right(run.end(), &victim);
+  const Run before = free_run_before(run.start), after = free_run_after(run.end());
+  const bool victim = forget(before) | forget(after);
   bits::set(free_, run.start, run.length);
-  const Run merged{start, end - start};
+  const Run merged{before.start, before.length + run.length + after.length};
   if (victim)
     victim_ = merged;
   else

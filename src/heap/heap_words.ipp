@@ -20,7 +20,6 @@ void Heap<P>::retire_victim() {
 template <MemoryPlatform P>
 void Heap<P>::begin_release() {
   retire_victim();
-  joining_ = {};
 }
 
 template <MemoryPlatform P>
@@ -92,21 +91,22 @@ void Heap<P>::finish_join() {
 template <MemoryPlatform P>
 void Heap<P>::end_release() {
   finish_join();
-  lower_top();
-  for (Granule& cursor : cursors_) cursor = first();
+  lower_top(top_);
+  rewind();
   if (consolidations_ < kMaxReleaseCheckRate) return;
   consolidations_ = 0;
   periodic_release();
 }
 
-// A free run that ends at the top becomes part of it.
+// What lies from `start` on is part of the top from now on, and so is a free run that ends there.
 template <MemoryPlatform P>
-void Heap<P>::lower_top() {
-  if (top_ <= first() || !bits::test(free_, top_ - 1)) return;
-  const Granule start = tags_.is_run_tail(top_ - 1) ? unindex(tags_.record_at_tail(top_ - 1)).start
-                                                    : bits::run_start_before(free_, top_, top_);
-  bits::clear(free_, start, top_ - start);
-  set(top_, start);
+void Heap<P>::lower_top(Granule start) {
+  const Run last = free_run_before(start);
+  if (!last.empty()) {
+    forget(last);
+    bits::clear(free_, last.start, last.length);
+  }
+  set(top_, last.start);
 }
 
 // ---- gathering ----------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
   Granules got = 0;
   size_t count = 0;
   while (cursor < top_ && count < most && got < wanted) {
-    const Run run = least < kWholeByte ? next_run(cursor) : next_run_of_bytes(cursor);
+    const Run run = next_run(cursor, least);
     cursor = run.end();
     if (run.length < least) continue;
     out[count] = take_part(run, wanted - got > least ? wanted - got : least);
@@ -132,7 +132,7 @@ size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
 template <MemoryPlatform P>
 Run Heap<P>::take_part(Run run, Granules wanted) {
   wanted = align_up(run.start + wanted, Granules{1} << kZeroBlockShift) - run.start;
-  if (run.length >= kIndexedMin && tags_.is_run_head(run.start)) unindex(tags_.record_at_head(run.start));
+  forget(run);
   if (run.length >= wanted + kIndexedMin) {
     index({run.start + wanted, run.length - wanted});
     run.length = wanted;
@@ -149,9 +149,11 @@ constexpr size_t Heap<P>::cursor_of(Granules least) {
   return 8 + 4 * octave + ((least - 1) >> (octave + 1) & 3);
 }
 
-// The first maximal free run that ends after `at`; empty, at the top, where there is none.
+// The first maximal free run that ends after `at`; empty, at the top, where there is none. Runs shorter than
+// `least` may be passed over.
 template <MemoryPlatform P>
-Run Heap<P>::next_run(Granule at) const {
+Run Heap<P>::next_run(Granule at, Granules least) const {
+  if (least >= kWholeByte) at = next_whole_byte(at);
   Granule start = bits::find_set(free_, at, top_);
   if (start >= top_) return {top_, 0};
   // It may begin before the cursor: something before it was released since.
@@ -159,22 +161,21 @@ Run Heap<P>::next_run(Granule at) const {
   // A short hole is told by its bits alone: its tags are not in any cache.
   const Granule near = start + kIndexedMin < top_ ? start + kIndexedMin : top_;
   const Granule end = bits::find_clear(free_, start, near);
-  if (end < near) return {start, end - start};
-  if (tags_.is_run_head(start)) return index_.run(tags_.record_at_head(start));
-  return {start, bits::find_clear(free_, end, top_) - start};
+  return end < near ? Run{start, end - start} : free_run_after(start);
 }
 
-// The same, but runs shorter than kWholeByte may be passed over: longer ones fill a byte of the bitmap.
+// The start of the next byte of the bitmap, from `at` on, whose granules are all free: a run of kWholeByte
+// granules fills one. The top where there is none.
 template <MemoryPlatform P>
-Run Heap<P>::next_run_of_bytes(Granule at) const {
+Granule Heap<P>::next_whole_byte(Granule at) const {
   constexpr uint64_t kLow = 0x0101010101010101, kHigh = 0x8080808080808080;
   uint64_t used = ~free_[at >> 6] | ((uint64_t{1} << (at & 63)) - 1);
   for (uint64_t word = at >> 6; word << 6 < top_; used = ~free_[++word]) {
-    const uint64_t whole =
-        (used - kLow) & ~used & kHigh;  // the lowest byte of `used` that is 0, and maybe more
-    if (whole != 0) return next_run((word << 6) + static_cast<unsigned>(std::countr_zero(whole)) - 7);
+    // The lowest byte of `used` that is 0, and maybe more.
+    const uint64_t whole = (used - kLow) & ~used & kHigh;
+    if (whole != 0) return (word << 6) + static_cast<unsigned>(std::countr_zero(whole)) - 7;
   }
-  return {top_, 0};
+  return top_;
 }
 
 // A hole of at least `length` that no bin knows of, cut to size.
@@ -182,7 +183,7 @@ template <MemoryPlatform P>
 Run Heap<P>::take_passed(Granules length) {
   Granule& cursor = cursors_[cursor_of(length)];
   while (cursor < top_) {
-    const Run run = length < kWholeByte ? next_run(cursor) : next_run_of_bytes(cursor);
+    const Run run = next_run(cursor, length);
     cursor = run.end();
     // Long runs are best fit's affair.
     if (run.length < length || run.length >= kIndexedMin || run.start == victim_.start) continue;

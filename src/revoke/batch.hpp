@@ -12,17 +12,21 @@
 
 namespace nonreuse {
 
-// A freed chunk in one word: start and length in granules; length 0 where it does not fit (see the tag map).
+// Chunks of at least this many granules (32 KiB) are listed one by one instead of travelling in batches.
+inline constexpr Granules kLargeChunk = 2048;
+
+// A freed chunk of less than kLargeChunk granules in one word.
 class BatchEntry {
  public:
   BatchEntry() = default;
-  constexpr BatchEntry(Granule start, Granules length)
-      : word_(start << kLengthBits | (length < (1u << kLengthBits) ? length : 0)) {}
+  constexpr BatchEntry(Run chunk) : word_(chunk.start << kLengthBits | chunk.length) {}
+  constexpr Run chunk() const { return {start(), length()}; }
   constexpr Granule start() const { return word_ >> kLengthBits; }
   constexpr Granules length() const { return word_ & ((1u << kLengthBits) - 1); }
 
  private:
   static constexpr unsigned kLengthBits = 16;
+  static_assert(kLargeChunk <= 1u << kLengthBits);
   uint64_t word_;
 };
 

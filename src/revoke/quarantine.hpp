@@ -15,9 +15,6 @@
 
 namespace nonreuse {
 
-// Chunks of at least this many granules (32 KiB) are listed one by one instead of travelling in batches.
-inline constexpr Granules kLargeChunk = 2048;
-
 struct LargeChunk {
   enum class State : uint8_t { waiting, painted, held };
   Run chunk;
@@ -84,10 +81,8 @@ class Quarantine {
     Run twice;  // a chunk that was painted already: it was freed twice
   };
 
-  // Paints sealed chunks, about `most` of them (0: all). `length_of(start)` tells the size of a chunk whose
-  // entry has no room for it. Locked, and the sweep lock.
-  template <class LengthOf>
-  Painted paint_locked(Shadow& shadow, uint64_t most, LengthOf&& length_of) {
+  // Paints sealed chunks, about `most` of them (0: all). Locked, and the sweep lock.
+  Painted paint_locked(Shadow& shadow, uint64_t most) {
     Painted painted;
     for (size_t i = 0; i < large_count_ && painted.twice.empty(); ++i) {
       if (large_[i].state != LargeChunk::State::waiting || (most != 0 && painted.chunks >= most)) continue;
@@ -98,7 +93,7 @@ class Quarantine {
     }
     while (first_ != nullptr && painted.twice.empty() && (most == 0 || painted.chunks < most)) {
       Batch* batch = first_;
-      paint_entries(shadow, *batch, batch->count.load(std::memory_order_relaxed), length_of, painted);
+      paint_entries(shadow, *batch, batch->count.load(std::memory_order_relaxed), painted);
       first_ = batch->next;
       if (first_ == nullptr) last_ = nullptr;
       sub(waiting_bytes_, batch->bytes);
@@ -109,12 +104,11 @@ class Quarantine {
   }
 
   // Paints what the owner of an open batch has appended so far. Locked, and the sweep lock.
-  template <class LengthOf>
-  Painted paint_open_locked(Shadow& shadow, Batch& batch, LengthOf&& length_of) {
+  Painted paint_open_locked(Shadow& shadow, Batch& batch) {
     Painted painted;
     const uint32_t count = batch.count.load(std::memory_order_acquire);
     const uint32_t before = batch.taken;
-    paint_entries(shadow, batch, count, length_of, painted);
+    paint_entries(shadow, batch, count, painted);
     batch.taken = count;
     const uint64_t bytes = painted.granules << kGranuleShift;
     add(painted_bytes_, bytes);
@@ -193,13 +187,9 @@ class Quarantine {
     painted.granules += chunk.length;
   }
 
-  template <class LengthOf>
-  void paint_entries(Shadow& shadow, const Batch& batch, uint32_t count, LengthOf&& length_of,
-                     Painted& painted) {
+  void paint_entries(Shadow& shadow, const Batch& batch, uint32_t count, Painted& painted) {
     for (uint32_t i = batch.taken; i < count && painted.twice.empty(); ++i) {
-      const BatchEntry entry = batch.entries[i];
-      const Granules length = entry.length() != 0 ? entry.length() : length_of(entry.start());
-      paint_chunk(shadow, {entry.start(), length}, painted);
+      paint_chunk(shadow, batch.entries[i].chunk(), painted);
     }
   }
 

@@ -102,7 +102,7 @@ TEST_F(ForkTest, ARunWithLiveChunksInside) {
 TEST_F(ForkTest, ABatchEntryThatIsLive) {
   ThreadFront* other = busy_front();
   auto* p = static_cast<char*>(allocator.allocate(*other, 100).get());
-  ASSERT_TRUE(other->batch->append({granule(p), 7}));
+  ASSERT_TRUE(other->batch->append(Run{granule(p), 7}));
   allocator.before_fork();
   allocator.after_fork_in_child(front);
   ASSERT_EQ(sweep(), SweepResult::done);

@@ -59,7 +59,7 @@ TEST_F(MisuseDeathTest, AnAbandonedChunkIsFreedForGood) {
 TEST_F(MisuseDeathTest, AHandlerOfTheAbortMayUseTheHeap) {
   char* p = get(100);
   put(p);
-  front->batch->append({granule(p), 7});
+  front->batch->append(Run{granule(p), 7});
   static std::function<void()> in_handler;
   in_handler = [this] {
     put(get(100));
@@ -80,7 +80,7 @@ TEST_F(MisuseDeathTest, AHandlerOfTheAbortMayUseTheHeap) {
 TEST_F(MisuseDeathTest, AChunkThatIsQuarantinedTwiceIsNoticedByTheSweep) {
   char* p = get(100);
   put(p);
-  front->batch->append({granule(p), 7});
+  front->batch->append(Run{granule(p), 7});
   EXPECT_DEATH(sweep(), "nonreuse: double free: ");
   front->batch->count.store(1);
 }

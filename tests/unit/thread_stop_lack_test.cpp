@@ -11,18 +11,6 @@
 namespace nonreuse::thread_stop_test {
 namespace {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool kNeedsMemoryItself = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr bool kNeedsMemoryItself = true;
-#else
-constexpr bool kNeedsMemoryItself = false;
-#endif
-#else
-constexpr bool kNeedsMemoryItself = false;
-#endif
-
 // Lowers what one may have of a resource, until the end of its life.
 class Limit {
  public:
@@ -43,15 +31,11 @@ class Limit {
   rlimit before_{};
 };
 
-bool stops_by(ThreadStopper& stopper, StopMethod method) {
-  if (stopper.stop(method, kTimeout) != StopResult::stopped) return false;
-  return stopper.resume() && (method == StopMethod::automatic || stopper.last_method() == method);
-}
-
 // ---- short for a while ----
 
 TEST_P(ThreadStop, NoMemoryForTheTableTimesOut) {
-  if (kNeedsMemoryItself) GTEST_SKIP() << "a sanitizer's runtime does not live with so small a limit";
+  if (kThreadSanitizer || kAddressSanitizer)
+    GTEST_SKIP() << "a sanitizer's runtime does not live with so small a limit";
   const StopMethod method = GetParam();
   EXPECT_EQ(0, in_child([method] {
               Counters counters(2);
@@ -99,9 +83,7 @@ TEST(ThreadStopLack, NoProcessToBeHad) {
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   if (geteuid() != 0) GTEST_SKIP() << "needs root to become a user that has no other processes";
   EXPECT_EQ(0, in_child([] {
-              REQUIRE(syscall(SYS_setgid, 65534) == 0);
-              REQUIRE(syscall(SYS_setuid, 65534) == 0);
-              REQUIRE(prctl(PR_SET_DUMPABLE, 1) == 0);
+              REQUIRE(become_ordinary_user());
               const bool tracing = ptrace_is_possible();
               Counters counters(2);
               ThreadStopper stopper;
@@ -214,9 +196,7 @@ TEST(ThreadStopForbidden, RememberedRefusalDoesNotStandAgainstTheHelper) {
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
   EXPECT_EQ(0, in_child([] {
-              REQUIRE(syscall(SYS_setgid, 65534) == 0);
-              REQUIRE(syscall(SYS_setuid, 65534) == 0);
-              REQUIRE(prctl(PR_SET_DUMPABLE, 1) == 0);
+              REQUIRE(become_ordinary_user());
               const bool tracing = ptrace_is_possible();
               Counters counters(2);
               ThreadStopper stopper;

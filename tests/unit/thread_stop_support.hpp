@@ -42,16 +42,20 @@ constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kTimeout = 10 * kSecond;
 constexpr auto kRelaxed = std::memory_order_relaxed;
 
+#if defined(__has_feature)  // clang
+constexpr bool kThreadSanitizer = __has_feature(thread_sanitizer);
+constexpr bool kAddressSanitizer = __has_feature(address_sanitizer);
+#else
 #if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
 constexpr bool kThreadSanitizer = true;
 #else
 constexpr bool kThreadSanitizer = false;
 #endif
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kAddressSanitizer = true;
 #else
-constexpr bool kThreadSanitizer = false;
+constexpr bool kAddressSanitizer = false;
+#endif
 #endif
 
 inline uint64_t now_ns() {
@@ -81,6 +85,17 @@ inline StopResult try_stop(ThreadStopper& stopper, StopMethod method, uint64_t t
   const StopResult result = stopper.stop(method, timeout_ns);
   if (result == StopResult::stopped) stopper.resume();
   return result;
+}
+
+// Stops and resumes; false where either failed, or another method did it.
+inline bool stops_by(ThreadStopper& stopper, StopMethod method) {
+  if (stopper.stop(method, kTimeout) != StopResult::stopped) return false;
+  return stopper.resume() && (method == StopMethod::automatic || stopper.last_method() == method);
+}
+
+// Root becomes a user without rights and other processes, whom others of the same user may trace.
+inline bool become_ordinary_user() {
+  return syscall(SYS_setgid, 65534) == 0 && syscall(SYS_setuid, 65534) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0;
 }
 
 // How many threads a stop holds when the test has started `count`: ThreadSanitizer may have one of its own.
