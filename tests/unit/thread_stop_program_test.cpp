@@ -289,7 +289,8 @@ TEST(ThreadStopByPtrace, SignalsSurviveAKilledHelper) {
               enough.store(true, kRelaxed);
               pthread_join(sender, nullptr);
               const long signals = sent.load(kRelaxed);
-              while (handled_queued.load(kRelaxed) < signals) sched_yield();  // a lost one: ended by the alarm
+              while (handled_queued.load(kRelaxed) < signals)
+                sched_yield();  // a lost one: ended by the alarm
               quit.store(true, kRelaxed);
               pthread_join(target, nullptr);
               REQUIRE(sum_of_values.load() == signals * (signals + 1) / 2);
