@@ -13,7 +13,8 @@ bool Allocator<P, R>::init(const Options& options) {
   if (!space_.init() || !heap_.init()) return false;
   base_ = space_.address(0);
   tags_ = heap_.tags();
-  shadow_.attach(space_.shadow_bits(), space_.hit_bits(), space_.summary_bits(), space_.expanded_bits());
+  shadow_.attach({space_.shadow_bits(), space_.summary_bits(), space_.hit_bits(), space_.hit_summary_bits(),
+                  space_.expanded_bits()});
   return true;
 }
 
