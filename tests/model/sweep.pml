@@ -153,21 +153,24 @@ active [2] proctype thread() {
   :: ME == 1
   fi;
   do
-  :: d_step { RUNS(ME) -> reg[ME] = SEES(ME, 0) }
+  /* Steps that change nothing are left out. */
+  :: d_step { RUNS(ME) && reg[ME] != SEES(ME, 0) -> reg[ME] = SEES(ME, 0) }
   :: d_step { STORES -> store(0, 0, reg[ME]) }
 #ifdef PLACES
-  :: d_step { RUNS(ME) && !closed -> reg[ME] = SEES(ME, 1) }
-  :: d_step { RUNS(ME) -> reg[ME] = SEES(ME, 2) }
+  :: d_step { RUNS(ME) && !closed && reg[ME] != SEES(ME, 1) -> reg[ME] = SEES(ME, 1) }
+  :: d_step { RUNS(ME) && reg[ME] != SEES(ME, 2) -> reg[ME] = SEES(ME, 2) }
   :: d_step { STORES && !closed -> store(1, 1, reg[ME]) }
   :: d_step { STORES -> store(2, 2, reg[ME]) }
 #else
   /* Through a pointer, dangling or not. */
-  :: d_step { RUNS(ME) && stack[ME] == POINTER(0) -> reg[ME] = SEES(ME, CONTENT) }
+  :: d_step {
+    RUNS(ME) && stack[ME] == POINTER(0) && reg[ME] != SEES(ME, CONTENT) -> reg[ME] = SEES(ME, CONTENT)
+    }
   :: d_step { STORES && stack[ME] == POINTER(0) -> store(0, CONTENT, reg[ME]) }
 #endif
-  :: d_step { RUNS(ME) -> stack[ME] = reg[ME] }
-  :: d_step { RUNS(ME) -> reg[ME] = stack[ME] }
-  :: d_step { RUNS(ME) -> reg[ME] = NOTHING }
+  :: d_step { RUNS(ME) && stack[ME] != reg[ME] -> stack[ME] = reg[ME] }
+  :: d_step { RUNS(ME) && stack[ME] != reg[ME] -> reg[ME] = stack[ME] }
+  :: d_step { RUNS(ME) && reg[ME] != NOTHING -> reg[ME] = NOTHING }
   /* free: claim, zero, append. The append is a release: older stores are visible before it. */
   :: d_step {
     RUNS(ME) && reg[ME] != NOTHING && state[CHUNK(reg[ME])] == LIVE ->
