@@ -24,7 +24,7 @@ import time
 
 MODEL = pathlib.Path(__file__).resolve().with_name("sweep.pml")
 RUN_LIMIT_S = 240
-PAN_ARGUMENTS = ["-m1000000", "-w21"]  # depth of the search and size of its hash table (2^21 slots)
+PAN_ARGUMENTS = ["-m400000", "-w20"]  # depth of the search and size of its hash table (2^20 slots)
 COMPILER_ARGUMENTS = ["-w", "-DSAFETY", "-DNOFAIR", "-DMEMLIM=2000"]  # MiB
 
 # Parts of the whole; see the head of sweep.pml.
