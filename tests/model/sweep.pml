@@ -15,8 +15,7 @@
  * does to one page or one processor, a word or a thread's registers that the sweep reads.
  *
  * All of it at once has too many states, so the runs take parts of it:
- *   PLACES      one chunk, all pages, no content, no stack slot for thread 1; otherwise two chunks, page 0
- *               and content
+ *   PLACES      one chunk, all pages, no content; otherwise two chunks, page 0 and content
  *   PROTECT     page 1 may be inaccessible for a time
  *   NO_FORK     nobody forks
  *   BUFFERS=n   threads whose stores wait in a store buffer: 0, 1 or 2
@@ -121,11 +120,7 @@ inline touch(t, page) {
 /* ---- a thread of the program ---- */
 
 #define ME _pid
-#ifdef PLACES
 #define HAS_STACK (ME == 0) /* the other thread has but its register: half as many states */
-#else
-#define HAS_STACK true
-#endif
 #define STORES (RUNS(ME) && store_at[ME] == NOWHERE)
 
 inline store(page, at, word) {
@@ -170,7 +165,7 @@ active [2] proctype thread() {
 #else
   /* Through a pointer, dangling or not. */
   :: d_step {
-    RUNS(ME) && stack[ME] == POINTER(0) && reg[ME] != SEES(ME, CONTENT) -> reg[ME] = SEES(ME, CONTENT)
+    RUNS(ME) && (stack[ME] == POINTER(0) || reg[ME] == POINTER(0)) && reg[ME] != SEES(ME, CONTENT) -> reg[ME] = SEES(ME, CONTENT)
     }
   :: d_step { STORES && stack[ME] == POINTER(0) -> store(0, CONTENT, reg[ME]) }
 #endif
