@@ -82,7 +82,7 @@ static void live_as_child(int round) {
 
 int main(int argc, char** argv) {
   sweeping = argc > 1 && strcmp(argv[1], "sweeping") == 0;
-  const int forks = sweeping ? kForks / 4 : kForks;
+  const int forks = sweeping ? kForks / 6 : kForks;
   hold_some();
   churners_start(sweeping ? 2 : 4);
   sweepers_start();

@@ -315,7 +315,7 @@ size_t look_for_reuse() {
     scrub();
     if (sweep_now != nullptr) sweep_now();
     for (size_t size : kSizes) cover(size, size_t{8} << 20);
-    if (reused_count() * 10 >= kChunks * 9) break;
+    if (reused_count() * 10 >= kChunks * 9 || statistics().sweeps == 0) break;
     for (size_t size = 8; size < 5000; size += 16) {
       for (int i = 0; i < 300; ++i) checked_malloc(size);
     }

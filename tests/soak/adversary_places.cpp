@@ -117,9 +117,9 @@ ADVERSARY_ALONE void hold_in_global(Hopper& hopper, Word& hand) {
   hold_in(*reinterpret_cast<PlainWord*>(hopper.own_global), hand, [&] { work(hopper.random); });
 }
 
-size_t block_size(uint64_t& random) {
+size_t block_size(uint64_t& random, size_t most = 200000) {
   const uint64_t r = next_random(random);
-  return r % 32 == 0 ? 8 + (r >> 8) % 200000 : 8 + (r >> 8) % 600;
+  return 8 + (r >> 8) % (r % 32 == 0 ? most : 600);
 }
 
 PlainWord& word_of(void* block, size_t size, uint64_t random) {
@@ -160,10 +160,11 @@ ADVERSARY_ALONE void hold_in_growing_block(Hopper& hopper, Word& hand) {
 
 ADVERSARY_ALONE void hold_in_freed_chunks(Hopper& hopper, Word& hand) {
   constexpr size_t kDepth = 3;
+  constexpr size_t kMost = 30000;  // writing into larger ones may trap: the option `unmap` is at least 32K
   size_t sizes[kDepth];
   PlainWord* blocks[kDepth] = {};
   for (size_t i = 0; i < kDepth; ++i) {
-    sizes[i] = block_size(hopper.random);
+    sizes[i] = block_size(hopper.random, kMost);
     blocks[i] = static_cast<PlainWord*>(checked_malloc(sizes[i]));
   }
   // Only the first stays known; each of the others is known by the one before.
