@@ -24,14 +24,16 @@ class WriteSink {
 // allocates nothing, leaves errno alone.
 class WriteTracker {
  public:
-  // False where writes cannot be tracked: an older system, a sandbox, no descriptor to be had, or a self-test
-  // that failed. The test is made once in a process; a child of fork makes its own.
+  // False where writes cannot be tracked: an older system, a system call filter, no descriptor to be had, or
+  // a self-test that failed. The test is made once in a process; a child of fork makes its own.
   bool begin();
   // From now on writes to the pages of `range`, of one mapping, are noted, by whomever, the kernel included.
   // Tells the pages that hold something and were not armed, or were written since, each after it was armed,
   // with every store visible that was made before: reading them now, and what is told later, is reading all.
   // Where this fails, for some pages or for all, written() says so.
   void arm(Range range, WriteSink& sink);
+  // Pages that were told could not be read: nothing is known of any.
+  void lose() { lost_ = true; }
   // Whether written() can tell.
   bool knows(Range range) { return !lost_ && is_ours(range); }
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
@@ -48,6 +50,7 @@ class WriteTracker {
   bool ask(Range range, uint64_t flags, WriteSink& sink);
   bool test();
   bool tested(Range pages, int ends[2]);
+  static bool moved_away_and_back(uintptr_t at, size_t size);
 
   Verdict verdict_ = Verdict::unknown;
   bool lost_ = false;  // pages may have been armed without being told

@@ -294,6 +294,7 @@ uint64_t ConservativeRevoker::scan_copied(Range range) {
     at += got;
     if (got < wanted) {
       at = align_down(at, page) + page;  // an unreadable page holds nothing to load
+      if (beside()) tracker_.lose();     // but may be readable again before the stop
     } else if (at < range.end) {
       at -= overlap;
     }
