@@ -19,7 +19,8 @@ constexpr size_t kArmedMin = 256 * 1024;
 // Who asks for no pause in particular gets one of a millisecond where the threads would stand for much
 // longer.
 constexpr uint64_t kPauseTarget = 1'000'000;
-constexpr uint64_t kPauseUnasked = 10'000'000;
+constexpr uint64_t kPauseUnasked = 50'000'000;
+constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
 constexpr int kRounds = 8;
 constexpr size_t kArmedPart = size_t{8} << 20;
 constexpr uintptr_t kCopiedGap = 16 * 1024;
@@ -76,11 +77,11 @@ bool ConservativeRevoker::worth_reading_beside() const {
   return whole_pause > (pause != 0 ? pause * 1000 : kPauseUnasked);
 }
 
+// In CPU time, which other programs do not stretch; small sweeps cost much that has nothing to do with size.
 void ConservativeRevoker::note_speed() {
   const uint64_t bytes = figures_->root_bytes + figures_->heap_bytes;
   root_bytes_ = figures_->root_bytes;
-  if (phase_ == Phase::whole && figures_->pause_ns != 0 && bytes != 0)
-    ns_per_mib_ = (figures_->pause_ns << 20) / bytes;
+  if (phase_ == Phase::whole && bytes >= kTelling) ns_per_mib_ = (reading_ns_ << 20) / bytes;
 }
 
 // Reads everything that can be armed; then, again and again, what was written in the meantime, until that is
@@ -122,7 +123,9 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   const StopResult stopped = stopper_.stop(method, options.stop_timeout * 1'000'000);
   if (stopped == StopResult::timed_out) return RevokeOutcome::retry;
   if (stopped == StopResult::refused) return RevokeOutcome::blind;
+  const uint64_t reading_begin = os::thread_cpu_ns();
   const RevokeOutcome outcome = sweep_stopped(stack_pointer);
+  reading_ns_ = os::thread_cpu_ns() - reading_begin;
   if (stopped == StopResult::stopped) {
     const bool stayed = stopper_.resume();
     figures_->pause_ns = os::now_ns() - begin;

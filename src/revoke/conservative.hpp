@@ -73,9 +73,10 @@ class ConservativeRevoker : private RootVisitor, private WriteSink {
   ThreadStopper stopper_;
   WriteTracker tracker_;
   ScanKernel kernel_ = nullptr;
-  // Of the last sweep: how long the threads stood for each MiB read, and the roots.
+  // Of the last sweeps: CPU time for each MiB read, the roots, and CPU time of the reading in the stop.
   uint64_t ns_per_mib_ = 125'000;
   uint64_t root_bytes_ = 0;
+  uint64_t reading_ns_ = 0;
   // Of the sweep under way:
   const RevokeRequest* request_ = nullptr;
   RevokeFigures* figures_ = nullptr;
