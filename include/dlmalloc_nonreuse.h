@@ -151,7 +151,7 @@ int NONREUSE_NAME(malloc_is_revoking)(void);
  * child goes on from its parent's); gauges are as of the last seal or sweep. */
 #define NONREUSE_HISTOGRAM_BUCKETS 36
 struct nonreuse_statistics {
-  uint64_t version;            /* of this structure: 1 */
+  uint64_t version;            /* of this structure: 2 */
   uint64_t sweeps;             /* sweeps completed */
   uint64_t sweeps_abandoned;   /* sweeps that released nothing (threads not stopped, roots not seen) */
   uint64_t swept_bytes;        /* bytes painted, over all sweeps */

@@ -117,7 +117,7 @@ void Allocator<P, R>::after_fork_in_child(ThreadFront* self) {
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out = {};
-  out.version = 1;
+  out.version = 2;
   out.sweeps = figures_.sweeps.get();
   out.sweeps_abandoned = figures_.abandoned.get();
   out.swept_bytes = figures_.swept_bytes.get();

@@ -96,7 +96,7 @@ nonreuse_statistics total_of(const std::vector<StatsPage>& pages) {
                         std::size(kHistograms) * NONREUSE_HISTOGRAM_BUCKETS,
                 "a field of nonreuse_statistics is missing here");
   nonreuse_statistics sum = {};
-  sum.version = 1;
+  sum.version = 2;
   for (const StatsPage& page : pages) {
     for (const Field field : kCounters) {
       const uint64_t before = page.inherited.*field;
