@@ -125,8 +125,7 @@ class Allocator {
   Run painted_chunk_at(Granule granule);
   bool is_trapped(Run chunk);
   uint64_t live_bytes() const;
-  bool outrun() const;
-  void lock_sweep();
+  void wait_if_asked();
   void adopt(ThreadFront& front);
   void add_frees(nonreuse_statistics& out);
 
@@ -146,7 +145,8 @@ class Allocator {
   StatsPage* page_ = nullptr;
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
-  std::atomic<uint32_t> sweep_wanted_{0};  // threads that wait for the sweep lock
+  std::atomic<bool> calm_{false};        // threads wait in their slow paths until the sweep is over
+  std::atomic<bool> fork_waits_{false};  // for the sweep lock
   std::atomic<bool> retry_said_{false}, blind_said_{false};
   bool frozen_ = false;        // by freeze(); under the sweep lock
   bool lost_allowed_ = false;  // a fork's child may have lost what other threads had in hand

@@ -58,6 +58,7 @@ template <MemoryPlatform P, Revoker R>
 NONREUSE_NOINLINE Payload Allocator<P, R>::allocate_slow(ThreadFront& front, size_t size) {
   if (size > PTRDIFF_MAX || size >= space_.heap().size()) return {};
   const Granules length = chunk_length(size);
+  wait_if_asked();
   if (length <= kSmallMax && kFreebufMode) {
     if (refill(front, length)) return allocate(front, size);
     if (revoke(front) == SweepResult::done && refill(front, length)) return allocate(front, size);

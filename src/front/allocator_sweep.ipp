@@ -6,6 +6,7 @@ namespace nonreuse {
 // Publishes the thread's batch and gives it a new one; sweeps where it is time to.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::seal(ThreadFront& front) {
+  wait_if_asked();
   {
     LockGuard guard(quarantine_.lock());
     Batch* full = front.batch;
@@ -38,19 +39,13 @@ uint64_t Allocator<P, R>::live_bytes() const {
   return used > waiting ? used - waiting : 0;
 }
 
-// The lock under which one thread sweeps. Who waits for it makes the sweep hurry.
+// A sweep beside running threads cannot keep up with what they write: who comes for memory, or with freed
+// memory, waits until it is over.
 template <MemoryPlatform P, Revoker R>
-void Allocator<P, R>::lock_sweep() {
-  sweep_wanted_.fetch_add(1, std::memory_order_relaxed);
-  sweep_lock_.lock();
-  sweep_wanted_.fetch_sub(1, std::memory_order_relaxed);
-}
-
-// Threads wait for the sweep under way, or so much was freed since it began that they will.
-template <MemoryPlatform P, Revoker R>
-bool Allocator<P, R>::outrun() const {
-  return sweep_wanted_.load(std::memory_order_relaxed) != 0 ||
-         quarantine_.waiting_bytes() >= policy_.threshold(options_, live_bytes()) / 4 * 3;
+void Allocator<P, R>::wait_if_asked() {
+  if (!calm_.load(std::memory_order_relaxed)) [[likely]]
+    return;
+  LockGuard guard(sweep_lock_);
 }
 
 template <MemoryPlatform P, Revoker R>
@@ -60,7 +55,7 @@ void Allocator<P, R>::consider_sweep() {
   // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
   if (!sweep_lock_.try_lock()) {
     if (quarantine_.pending_bytes() < 2 * threshold) return;
-    lock_sweep();
+    sweep_lock_.lock();
   }
   bool more = false;
   const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
@@ -76,14 +71,13 @@ SweepResult Allocator<P, R>::revoke(ThreadFront&) {
 template <MemoryPlatform P, Revoker R>
 SweepResult Allocator<P, R>::sweep_all() {
   if (base_ == 0) return SweepResult::nothing;
-  lock_sweep();
+  LockGuard guard(sweep_lock_);
   SweepResult result = SweepResult::nothing;
   for (bool more = true; more;) {
     const SweepResult pass = sweep_pass(&more);
     if (pass != SweepResult::nothing) result = pass;
     if (pass != SweepResult::done) break;
   }
-  sweep_lock_.unlock();
   return result;
 }
 
@@ -147,7 +141,8 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
         [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
         [](void* self, Run chunk) { return static_cast<Allocator*>(self)->is_trapped(chunk); },
         [](void* self, bool still) { static_cast<Allocator*>(self)->freeze(still); },
-        [](void* self) { return static_cast<Allocator*>(self)->outrun(); },
+        [](void* self) { return static_cast<Allocator*>(self)->fork_waits_.load(std::memory_order_relaxed); },
+        [](void* self) { static_cast<Allocator*>(self)->calm_.store(true, std::memory_order_relaxed); },
         this,
         &options_};
     outcome = revoker_.revoke(request, seen);
@@ -168,6 +163,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   }
   cpu_at_last_sweep_ = cpu_end;
   revoking_.store(false, std::memory_order_relaxed);
+  calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
   wipe_dead_frames();
   return outcome == RevokeOutcome::cleared ? SweepResult::done

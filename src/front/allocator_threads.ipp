@@ -81,7 +81,9 @@ void Allocator<P, R>::give_up_front(ThreadFront* front) {
 
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::before_fork() {
-  lock_sweep();
+  fork_waits_.store(true, std::memory_order_relaxed);
+  sweep_lock_.lock();
+  fork_waits_.store(false, std::memory_order_relaxed);
   quarantine_.lock().lock();
   heap_.lock().lock();
   space_.arena_lock().lock();
@@ -101,7 +103,7 @@ void Allocator<P, R>::after_fork_in_child(ThreadFront* self) {
   heap_.lock().reset();
   quarantine_.lock().reset();
   sweep_lock_.reset();
-  sweep_wanted_.store(0, std::memory_order_relaxed);
+  calm_.store(false, std::memory_order_relaxed);
   revoker_.after_fork_in_child();
   owner_ = os::process_id();
   cpu_at_last_sweep_ = 0;

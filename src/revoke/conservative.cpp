@@ -21,18 +21,13 @@ constexpr size_t kArmedMin = 256 * 1024;
 constexpr uint64_t kPauseTarget = 1'000'000;
 constexpr uint64_t kPauseUnasked = 50'000'000;
 constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
-constexpr int kRounds = 8;
+constexpr int kRounds = 12;
 constexpr size_t kArmedPart = size_t{8} << 20;
 constexpr uintptr_t kCopiedGap = 16 * 1024;
 
-// Full of addresses, hence no root. Under the sweep lock, so one is enough.
+// Shared and doubtful memory is copied here to be read. Under the sweep lock, so one is enough.
 constexpr size_t kBounceBytes = 64 * 1024;
-constexpr size_t kArmedMost = 64;
-struct alignas(64) Scratch {
-  uint64_t bounce[kBounceBytes / sizeof(uint64_t)];  // shared and doubtful memory is copied here to be read
-  Range armed[kArmedMost];                           // mappings that were armed
-};
-constinit Scratch scratch{};
+alignas(64) uint64_t bounce[kBounceBytes / sizeof(uint64_t)];
 
 }  // namespace
 
@@ -85,23 +80,27 @@ void ConservativeRevoker::note_speed() {
 }
 
 // Reads everything that can be armed; then, again and again, what was written in the meantime, until that is
-// little enough for the stop, or does not get less. What is missed here (mappings that come, go or change
-// meanwhile) counts as written, and is read in the stop; where threads wait for the sweep that is what is
-// left.
+// little enough for the stop, or does not get less even with the heap's busiest users waiting. What is missed
+// here (mappings that come, go or change meanwhile) counts as written, and is read in the stop; where
+// somebody cannot wait that is what is left.
 void ConservativeRevoker::read_beside() {
   phase_ = Phase::beside;
-  armed_count_ = 0;
   walk();
   expand();
   phase_ = Phase::round;
   const uint64_t pause = request_->options->pause;
   const uint64_t little = ((pause != 0 ? pause * 1000 : kPauseTarget) / 2 << 20) / (ns_per_mib_ + 1);
   uint64_t before = ~uint64_t{0};
+  bool calm = false;
   for (int round = 0; round < kRounds && !request_->hurry(request_->context); ++round) {
     again_bytes_ = 0;
-    for (size_t i = 0; i < armed_count_; ++i) arm(scratch.armed[i]);
-    if (again_bytes_ <= little || again_bytes_ > before / 4 * 3) break;
-    before = again_bytes_;
+    walk();
+    if (again_bytes_ <= little) break;
+    const bool stuck = again_bytes_ > before / 4 * 3;
+    if (stuck && calm) break;
+    if (stuck) request_->calm(request_->context);
+    calm = calm || stuck;
+    before = stuck ? ~uint64_t{0} : again_bytes_;
   }
   again_bytes_ = 0;
   phase_ = Phase::again;
@@ -151,7 +150,7 @@ RootStatus ConservativeRevoker::walk() {
   own_[0] = request_->tables;
   own_[1] = request_->extra;
   own_[2] = stopper_.own_memory();
-  own_[3] = {reinterpret_cast<uintptr_t>(&scratch), reinterpret_cast<uintptr_t>(&scratch + 1)};
+  own_[3] = {reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
   return walker_.walk(own_, sizeof own_ / sizeof own_[0], *this);
 }
 
@@ -209,13 +208,10 @@ bool ConservativeRevoker::takes(const RootRange& root) {
 }
 
 void ConservativeRevoker::take(const RootRange& root) {
-  if (beside()) {
-    if (armed_count_ == kArmedMost) return;
-    scratch.armed[armed_count_++] = root.range;
+  if (beside())
     arm(root.range);
-  } else if (!tracker_.written(root.range, *this)) {
+  else if (!tracker_.written(root.range, *this))
     scan_root(root.range, RootAccess::copied);
-  }
 }
 
 // Pages that were just armed, or, in the stop, those written since. What was read before is read again whole:
@@ -282,7 +278,7 @@ void ConservativeRevoker::scan(Range range, RootAccess access) {
 // The words across the end of one range and the beginning of the next, which may be read in different ways.
 void ConservativeRevoker::scan_seam(uintptr_t at) {
   constexpr size_t kHalf = sizeof(uint64_t);
-  if (copy_foreign(scratch.bounce, at - kHalf, 2 * kHalf) == 2 * kHalf) kernel_(target_, scratch.bounce, 2);
+  if (copy_foreign(bounce, at - kHalf, 2 * kHalf) == 2 * kHalf) kernel_(target_, bounce, 2);
 }
 
 uint64_t ConservativeRevoker::scan_copied(Range range) {
@@ -292,8 +288,8 @@ uint64_t ConservativeRevoker::scan_copied(Range range) {
   const size_t overlap = request_->options->unaligned ? sizeof(uint64_t) : 0;
   for (uintptr_t at = range.begin; at < range.end;) {
     const size_t wanted = range.end - at < kBounceBytes ? range.end - at : kBounceBytes;
-    const size_t got = copy_foreign(scratch.bounce, at, wanted);
-    news += kernel_(target_, scratch.bounce, got / sizeof(uint64_t));
+    const size_t got = copy_foreign(bounce, at, wanted);
+    news += kernel_(target_, bounce, got / sizeof(uint64_t));
     at += got;
     if (got < wanted) {
       at = align_down(at, page) + page;  // an unreadable page holds nothing to load

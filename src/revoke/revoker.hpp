@@ -33,8 +33,11 @@ struct RevokeRequest {
   // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false
   // once they run again. Takes the heap's locks.
   void (*freeze)(void* context, bool still);
-  // True where other threads wait for the sweep, or will soon.
+  // True where a thread waits for the sweep that should not wait long.
   bool (*hurry)(void* context);
+  // Lets threads that allocate or free much wait until revoke() has returned: they write to memory faster
+  // than it is read.
+  void (*calm)(void* context);
   void* context;
   const Options* options;
 };
