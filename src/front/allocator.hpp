@@ -19,6 +19,7 @@
 #include "heap/heap.hpp"
 #include "platform/attributes.hpp"
 #include "platform/os.hpp"
+#include "platform/spill.hpp"
 #include "revoke/policy.hpp"
 #include "revoke/quarantine.hpp"
 #include "revoke/revoker.hpp"
@@ -118,8 +119,13 @@ class Allocator {
   void release_clear(RevokeFigures& figures);
   void spend_painted();
   void report_failure(RevokeOutcome outcome, uint64_t begin_ns);
+  void freeze(bool still);
+  template <class F>
+  auto with_quarantine(F&& f);
   Run painted_chunk_at(Granule granule);
+  bool is_trapped(Run chunk);
   uint64_t live_bytes() const;
+  void wait_if_asked();
   void adopt(ThreadFront& front);
   void add_frees(nonreuse_statistics& out);
 
@@ -139,7 +145,10 @@ class Allocator {
   StatsPage* page_ = nullptr;
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
+  std::atomic<bool> calm_{false};        // threads wait in their slow paths until the sweep is over
+  std::atomic<bool> fork_waits_{false};  // for the sweep lock
   std::atomic<bool> retry_said_{false}, blind_said_{false};
+  bool frozen_ = false;        // by freeze(); under the sweep lock
   bool lost_allowed_ = false;  // a fork's child may have lost what other threads had in hand
   int owner_ = 0;              // the process this heap belongs to
   bool spent_ = false;  // pages of quarantined chunks were given back, and may have been written to since

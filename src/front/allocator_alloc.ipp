@@ -13,7 +13,8 @@ bool Allocator<P, R>::init(const Options& options) {
   if (!space_.init() || !heap_.init()) return false;
   base_ = space_.address(0);
   tags_ = heap_.tags();
-  shadow_.attach(space_.shadow_bits(), space_.hit_bits(), space_.summary_bits(), space_.expanded_bits());
+  shadow_.attach({space_.shadow_bits(), space_.summary_bits(), space_.hit_bits(), space_.hit_summary_bits(),
+                  space_.expanded_bits()});
   return true;
 }
 
@@ -57,6 +58,7 @@ template <MemoryPlatform P, Revoker R>
 NONREUSE_NOINLINE Payload Allocator<P, R>::allocate_slow(ThreadFront& front, size_t size) {
   if (size > PTRDIFF_MAX || size >= space_.heap().size()) return {};
   const Granules length = chunk_length(size);
+  wait_if_asked();
   if (length <= kSmallMax && kFreebufMode) {
     if (refill(front, length)) return allocate(front, size);
     if (revoke(front) == SweepResult::done && refill(front, length)) return allocate(front, size);

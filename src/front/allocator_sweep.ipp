@@ -6,6 +6,7 @@ namespace nonreuse {
 // Publishes the thread's batch and gives it a new one; sweeps where it is time to.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::seal(ThreadFront& front) {
+  wait_if_asked();
   {
     LockGuard guard(quarantine_.lock());
     Batch* full = front.batch;
@@ -36,6 +37,15 @@ uint64_t Allocator<P, R>::live_bytes() const {
   const uint64_t trapped = quarantine_.trapped_bytes() - quarantine_.held_trapped_bytes();
   const uint64_t waiting = quarantine_.pending_bytes() + quarantine_.held_bytes() + trapped;
   return used > waiting ? used - waiting : 0;
+}
+
+// A sweep beside running threads cannot keep up with what they write: who comes for memory, or with freed
+// memory, waits until it is over.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::wait_if_asked() {
+  if (!calm_.load(std::memory_order_relaxed)) [[likely]]
+    return;
+  LockGuard guard(sweep_lock_);
 }
 
 template <MemoryPlatform P, Revoker R>
@@ -110,7 +120,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   // A handler of the program could move words about while memory is read, or leave by longjmp.
   const os::SignalsBlocked no_handlers;
   const uint64_t begin = os::now_ns();
-  const uint64_t cpu_begin = os::process_cpu_ns();
+  const uint64_t cpu_begin = os::thread_cpu_ns();
   if (!paint(more)) return SweepResult::nothing;
   revoking_.store(true, std::memory_order_relaxed);
   RevokeFigures seen;
@@ -118,21 +128,21 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
   // it does not see the threads.
   if (options_.sweep && os::process_id() == owner_) {
-    LockGuard quarantine_guard(quarantine_.lock());
-    LockGuard heap_guard(heap_.lock());
     RevokeRequest request{
         &shadow_,
         base_,
         heap_.top(),
         heap_.free_bits(),
+        live_bytes(),
         space_.heap(),
         space_.tables(),
         {reinterpret_cast<uintptr_t>(page_),
          reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
         [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
-        [](void* self, Run chunk) {
-          return static_cast<Allocator*>(self)->quarantine_.is_trapped_locked(chunk);
-        },
+        [](void* self, Run chunk) { return static_cast<Allocator*>(self)->is_trapped(chunk); },
+        [](void* self, bool still) { static_cast<Allocator*>(self)->freeze(still); },
+        [](void* self) { return static_cast<Allocator*>(self)->fork_waits_.load(std::memory_order_relaxed); },
+        [](void* self) { static_cast<Allocator*>(self)->calm_.store(true, std::memory_order_relaxed); },
         this,
         &options_};
     outcome = revoker_.revoke(request, seen);
@@ -141,26 +151,60 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
     release_clear(seen);
   else
     report_failure(outcome, begin);
+  const uint64_t cpu = os::thread_cpu_ns() - cpu_begin;
   const uint64_t cpu_end = os::process_cpu_ns();
   const uint64_t took = os::now_ns() - begin;
   if (outcome == RevokeOutcome::cleared) {
-    policy_.note_sweep(cpu_end - cpu_begin, cpu_end - cpu_at_last_sweep_, seen.root_bytes, live_bytes());
+    policy_.note_sweep(options_, cpu, cpu_end - cpu_at_last_sweep_, seen.root_bytes, live_bytes());
     figures_.sweeps.add(1);
     figures_.sweep_total.add(took);
     figures_.sweep_max.at_least(took);
+    figures_.sweep_times.add(took);
   }
   cpu_at_last_sweep_ = cpu_end;
   revoking_.store(false, std::memory_order_relaxed);
+  calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
+  wipe_dead_frames();
   return outcome == RevokeOutcome::cleared ? SweepResult::done
          : outcome == RevokeOutcome::retry ? SweepResult::retry
                                            : SweepResult::blind;
 }
 
+// What the revoker asks; only the sweeping thread calls these.
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::freeze(bool still) {
+  if (still) {
+    quarantine_.lock().lock();
+    heap_.lock().lock();
+  } else {
+    heap_.lock().unlock();
+    quarantine_.lock().unlock();
+  }
+  frozen_ = still;
+}
+
+// Calls f() under the quarantine's lock.
+template <MemoryPlatform P, Revoker R>
+template <class F>
+auto Allocator<P, R>::with_quarantine(F&& f) {
+  if (frozen_) return f();
+  LockGuard guard(quarantine_.lock());
+  return f();
+}
+
 template <MemoryPlatform P, Revoker R>
 Run Allocator<P, R>::painted_chunk_at(Granule granule) {
   const Run chunk = tags_.covering(granule, kLargeChunk);
-  return !chunk.empty() ? chunk : quarantine_.large_around_locked(granule);
+  if (!chunk.empty()) return chunk;
+  return with_quarantine([&] { return quarantine_.large_around_locked(granule); });
+}
+
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::is_trapped(Run chunk) {
+  if (chunk.length < kLargeChunk) return false;
+  return with_quarantine([&] { return quarantine_.is_trapped_locked(chunk); });
 }
 
 // What was painted and not hit goes back to the free pool, in address order.
@@ -191,10 +235,13 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   figures_.bits_cleared.add(released);
   figures_.root_bytes.add(seen.root_bytes);
   figures_.heap_bytes.add(seen.heap_bytes);
+  figures_.again_bytes.add(seen.again_bytes);
+  figures_.beside.add(seen.beside ? 1 : 0);
   if (seen.pause_ns != 0) {
     figures_.stops.add(1);
     figures_.pause_total.add(seen.pause_ns);
     figures_.pause_max.at_least(seen.pause_ns);
+    figures_.pauses.add(seen.pause_ns);
   }
 }
 
