@@ -3,6 +3,12 @@
 
 namespace nonreuse {
 
+namespace detail {
+struct NoGuard {
+  explicit NoGuard(Lock&) {}
+};
+}  // namespace detail
+
 // Publishes the thread's batch and gives it a new one; sweeps where it is time to.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::seal(ThreadFront& front) {
@@ -43,13 +49,14 @@ void Allocator<P, R>::consider_sweep() {
   const uint64_t threshold = policy_.threshold(options_, live_bytes());
   if (quarantine_.pending_bytes() < threshold || policy_.must_wait(os::now_ns())) return;
   // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
+  const bool outrun = quarantine_.pending_bytes() >= 2 * threshold;
   if (!sweep_lock_.try_lock()) {
-    if (quarantine_.pending_bytes() < 2 * threshold) return;
+    if (!outrun) return;
     sweep_lock_.lock();
   }
   bool more = false;
   const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
-  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more);
+  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more, outrun);
   sweep_lock_.unlock();
 }
 
@@ -105,7 +112,7 @@ bool Allocator<P, R>::paint(bool* more) {
 
 // Under the sweep lock.
 template <MemoryPlatform P, Revoker R>
-SweepResult Allocator<P, R>::sweep_pass(bool* more) {
+SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   *more = false;
   // A handler of the program could move words about while memory is read, or leave by longjmp.
   const os::SignalsBlocked no_handlers;
@@ -118,8 +125,10 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
   // it does not see the threads.
   if (options_.sweep && os::process_id() == owner_) {
-    LockGuard quarantine_guard(quarantine_.lock());
-    LockGuard heap_guard(heap_.lock());
+    // A backend that looks at no memory needs the heap to stand still as little as the program.
+    using Guard = std::conditional_t<R::kHolds, LockGuard, detail::NoGuard>;
+    [[maybe_unused]] const Guard quarantine_guard(quarantine_.lock());
+    [[maybe_unused]] const Guard heap_guard(heap_.lock());
     RevokeRequest request{
         &shadow_,
         base_,
@@ -134,12 +143,13 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
           return static_cast<Allocator*>(self)->quarantine_.is_trapped_locked(chunk);
         },
         this,
-        &options_};
+        &options_,
+        wait};
     outcome = revoker_.revoke(request, seen);
   }
   if (outcome == RevokeOutcome::cleared)
     release_clear(seen);
-  else
+  else if (outcome != RevokeOutcome::pending)
     report_failure(outcome, begin);
   const uint64_t cpu_end = os::process_cpu_ns();
   const uint64_t took = os::now_ns() - begin;
@@ -153,8 +163,8 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   revoking_.store(false, std::memory_order_relaxed);
   publish_statistics();
   return outcome == RevokeOutcome::cleared ? SweepResult::done
-         : outcome == RevokeOutcome::retry ? SweepResult::retry
-                                           : SweepResult::blind;
+         : outcome == RevokeOutcome::blind ? SweepResult::blind
+                                           : SweepResult::retry;
 }
 
 template <MemoryPlatform P, Revoker R>
