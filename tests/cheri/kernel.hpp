@@ -36,7 +36,7 @@ class Kernel {
   bool present = true;
   unsigned refuse = 0;  // so many of the next calls of revoke() fail
   std::vector<std::string>* log = nullptr;
-  uint64_t calls = 0;
+  uint64_t calls = 0, begun = 0;  // of revoke(); those of them that did not wait
 
   // ---- CheriKernel ------------------------------------------------------------------------------------
   bool ready() { return present; }
@@ -62,6 +62,7 @@ class Kernel {
 
   void unpaint(uintptr_t begin, uintptr_t end) {
     note("unpaint");
+    if (machine_.listener != nullptr) machine_.listener->cleared(begin, end);
     point("unpaint");
     if (plant == Plant::unpaint_before_cleared || plant == Plant::never_unpainted) return;
     if (plant == Plant::one_granule_too_many) end += kGranule;
@@ -107,10 +108,12 @@ class Kernel {
     machine_.drain();  // a system call
     for (const auto& [begin, end] : after_release_) machine_.set_shadow(begin, end, false);
     after_release_.clear();
+    if (plant == Plant::one_epoch_short) return half_a_revocation(epoch);
     if (epoch_clears(machine_.epoch(), epoch)) return true;
     if (!machine_.open()) machine_.begin_revocation();
     if (plant == Plant::unpaint_before_cleared) unpaint_all();
-    if (pass == RevocationPass::begin || plant == Plant::one_epoch_short) return true;
+    begun += pass == RevocationPass::begin;
+    if (pass == RevocationPass::begin) return true;
     const RevocationEpoch opened = machine_.epoch();
     while (machine_.epoch() == opened) {
       point("sweep");
@@ -122,6 +125,7 @@ class Kernel {
   void fence_after_unpaint() {
     note("release fence");
     if (plant != Plant::no_unpaint_fence) machine_.drain();
+    if (machine_.listener != nullptr) machine_.listener->released();
     point("release fence");
   }
 
@@ -131,6 +135,16 @@ class Kernel {
   }
   void point(const char* where) {
     if (machine_.listener != nullptr) machine_.listener->point(where);
+  }
+  bool half_a_revocation(RevocationEpoch epoch) {
+    while (!clears(machine_.epoch(), epoch)) {
+      if (!machine_.open())
+        machine_.begin_revocation();
+      else
+        machine_.advance_revocation();
+      point("sweep");
+    }
+    return true;
   }
   void unpaint_all() {
     machine_.set_shadow(machine_.claim_base(), machine_.claim_base() + machine_.config().claim, false);

@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <string>
@@ -36,6 +38,7 @@ struct MachineConfig {
   bool take_tags = true;             // else revocation takes the permissions and leaves the tag
   size_t claim = size_t{256} << 20;  // of which little becomes real
   unsigned threads = 3;
+  RevocationEpoch first_epoch = 0;
 };
 
 // What a test may break, in the machine below the heap, to see that it is noticed.
@@ -52,6 +55,9 @@ class Listener {
   virtual ~Listener() = default;
   virtual void point(const char* where) = 0;  // something else may run now
   virtual void revoked(const Capability& capability) = 0;
+  // The backend holds that no capability to [begin, end) is left; released() follows.
+  virtual void cleared(uintptr_t begin, uintptr_t end) = 0;
+  virtual void released() = 0;
 };
 
 class Machine;
@@ -89,7 +95,8 @@ class Machine {
   static constexpr unsigned kRegisters = 8;
   using Registers = std::array<Capability, kRegisters>;
 
-  explicit Machine(const MachineConfig& config) : config_(config), threads_(config.threads) {
+  explicit Machine(const MachineConfig& config)
+      : config_(config), threads_(config.threads), epoch_(config.first_epoch) {
     constexpr size_t kAlign = size_t{1} << 20;
     bytes_ = kGlobals + config.claim;
     // Data, tags, ghosts and both views of the shadow: one mapping, of which only what is used becomes real.
@@ -186,9 +193,10 @@ class Machine {
   bool open() const { return (epoch_ & 1) != 0; }
   // Stops the world for a moment: registers are looked at, and every page's loads will trap.
   void begin_revocation() {
-    ++epoch_;
+    count_epoch();
     ++generation_;
     sweep_at_ = 0;
+    sweep_end_ = pages_in_use();
     if (!plants.registers_missed) {
       for (Registers& registers : threads_) {
         for (Capability& c : registers) revoke_if_due(c);
@@ -197,15 +205,15 @@ class Machine {
     if (config_.load_barrier) return;
     for (size_t i = 0; i < pages_in_use(); ++i) sweep_page(i);
   }
-  // One page of an open revocation, or its end.
+  // One page of an open revocation, or its end. Up and down in turn, so that no page is always the first.
   void advance_revocation() {
-    while (sweep_at_ < pages_in_use() && (!stale(pages_[sweep_at_]) || !any_tag(sweep_at_))) {
-      pages_[sweep_at_++].generation = generation_;
+    while (sweep_at_ < sweep_end_) {
+      const size_t page = (generation_ & 1) != 0 ? sweep_at_ : sweep_end_ - 1 - sweep_at_;
+      ++sweep_at_;
+      if (stale(pages_[page]) && any_tag(page)) return sweep_page(page);
+      pages_[page].generation = generation_;
     }
-    if (sweep_at_ < pages_in_use())
-      sweep_page(sweep_at_++);
-    else
-      ++epoch_;
+    count_epoch();
   }
   // The user's writes to the shadow.
   void set_shadow(uintptr_t begin, uintptr_t end, bool painted) {
@@ -267,6 +275,10 @@ class Machine {
     for (uintptr_t at = address; at < address + bytes; at += kGranule) dirty |= tagged(granule(at));
     if (dirty) zero(address, bytes);
     return dirty;
+  }
+  [[noreturn]] void stop(const char* why) const {
+    fprintf(stderr, "machine: %s\n", why);
+    abort();
   }
   void limit_commits(size_t heap_bytes) { commit_limit_ = claim_ + heap_bytes; }
 
@@ -343,6 +355,7 @@ class Machine {
     return true;
   }
   bool stale(const Page& page) const { return open() && page.generation != generation_; }
+  void count_epoch() { epoch_ = (epoch_ + 1) & ((RevocationEpoch{1} << kEpochBits) - 1); }
   size_t pages_in_use() const { return (high_ * kGranule + kPage - 1) / kPage; }
   bool any_tag(size_t page) const {
     for (size_t word = page * 4; word < page * 4 + 4; ++word) {
@@ -377,6 +390,7 @@ class Machine {
 
   MachineConfig config_;
   std::vector<Registers> threads_;
+  RevocationEpoch epoch_;
   uintptr_t mapping_ = 0, base_ = 0, claim_ = 0, commit_limit_ = ~uintptr_t{0};
   size_t bytes_ = 0, mapped_ = 0;
   uint32_t* ghosts_ = nullptr;
@@ -385,9 +399,8 @@ class Machine {
   uint64_t* seen_shadow_ = nullptr;  // as the kernel sees it
   std::deque<Write> buffer_;
   Page* pages_ = nullptr;
-  RevocationEpoch epoch_ = 0;
   uint32_t generation_ = 0;
-  size_t sweep_at_ = 0;
+  size_t sweep_at_ = 0, sweep_end_ = 0;
   size_t high_ = 0;  // no granule from here on ever had a tag
 };
 static_assert(MemoryPlatform<Machine>);
@@ -410,19 +423,21 @@ inline uint64_t Ops::representable_mask(uint64_t n) const {
 }
 inline uint64_t Ops::load(const Value& c, uint64_t bytes) const {
   uint64_t value = 0;
-  if (!machine_->load_data(c, value, bytes)) abort();  // the heap's own authority must suffice
+  if (!machine_->load_data(c, value, bytes)) machine_->stop("a load of the heap's own trapped");
   return value;
 }
 inline void Ops::store(const Value& c, uint64_t number, uint64_t bytes) const {
-  if (!machine_->store_data(c, number, bytes)) abort();
+  if (!machine_->store_data(c, number, bytes)) machine_->stop("a store of the heap's own trapped");
 }
 // Granule by granule, with the load barrier; another thread may run between two.
 inline void Ops::copy(const Value& to, const Value& from, uint64_t bytes) const {
   for (uint64_t done = 0; done < bytes; done += kGranule) {
     if (bytes - done >= kGranule) {
       Capability c;
-      if (!machine_->load(with_address(from, from.address + done), c)) abort();
-      if (!machine_->store(with_address(to, to.address + done), c)) abort();
+      if (!machine_->load(with_address(from, from.address + done), c) ||
+          !machine_->store(with_address(to, to.address + done), c)) {
+        machine_->stop("a copy of the heap's own trapped");
+      }
     } else {
       for (uint64_t i = done; i < bytes; ++i) {
         store(with_address(to, to.address + i), load(with_address(from, from.address + i), 1), 1);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "front/allocator.hpp"
@@ -22,7 +23,6 @@ struct WorldConfig {
   bool asynchronous = false;
   uint64_t sweep_at = uint64_t{1} << 30;  // bytes in quarantine at which the heap revokes by itself
   uint64_t unmap = 64 << 10;
-  bool stores_are_late = false;  // the store buffer is drained by fences only, and when the test says
 };
 
 template <class M = Machine>
@@ -37,7 +37,8 @@ class WorldOf : public Listener {
         kernel(machine),
         revoker(kernel),
         heap(machine, revoker),
-        owners_(static_cast<uint32_t*>(calloc(config.machine.claim / kGranule, sizeof(uint32_t))), free) {
+        config_(config),
+        owners_(static_cast<uint32_t*>(calloc(config.machine.claim / kGranule, sizeof(uint32_t))), &::free) {
     revoker.set_asynchronous(config.asynchronous);
     Options options{};
     options.percent = 1;
@@ -60,9 +61,11 @@ class WorldOf : public Listener {
   struct Allocation {
     Capability given;
     size_t size = 0;
-    bool live = false;
+    bool live = false, moving = false;
+    bool revoked = false;  // no capability to it may be left
   };
   const Allocation& allocation(uint32_t id) const { return allocations_[id]; }
+  const WorldConfig& config() const { return config_; }
   size_t allocated() const { return allocations_.size() - 1; }
 
   // ---- the program's calls ----------------------------------------------------------------------------
@@ -78,9 +81,9 @@ class WorldOf : public Listener {
   }
   Capability reallocate(unsigned thread, const Capability& c, size_t size) {
     const uint32_t before = c.ghost;
-    moving_ = before;  // it may be revoked before the call returns
+    allocations_[before].moving = true;  // it may be revoked before the call returns
     const auto payload = heap.reallocate(*fronts[thread], wild(c), size);
-    moving_ = 0;
+    allocations_[before].moving = false;
     if (!payload) return {};
     const bool moved = payload.get().address != c.address;
     if (moved) allocations_[before].live = false;
@@ -96,6 +99,9 @@ class WorldOf : public Listener {
   // A capability that a program holds covers nothing that was handed out to somebody else since.
   void check_held(const Capability& c, const char* where) {
     if (!c.usable() || c.ghost == 0) return;
+    if (allocations_[c.ghost].revoked) {
+      violate(std::string(where) + ": a capability of allocation " + std::to_string(c.ghost) + " is left");
+    }
     const uint64_t base = c.bounds.base, top = static_cast<uint64_t>(c.bounds.top);
     for (uint64_t at = align_down(base, kGranule); at < top; at += kGranule) {
       if (owner(at) == c.ghost) continue;
@@ -116,11 +122,21 @@ class WorldOf : public Listener {
     if (at_point) at_point(where);
   }
   void revoked(const Capability& c) override {
-    if (c.ghost != 0 && c.ghost != moving_ && allocations_[c.ghost].live) {
+    if (c.ghost != 0 && allocations_[c.ghost].live && !allocations_[c.ghost].moving) {
       violate("a capability of live allocation " + std::to_string(c.ghost) + " was revoked");
     }
   }
-  std::function<void(const char*)> at_point;
+  void cleared(uintptr_t begin, uintptr_t end) override {
+    for (uintptr_t at = begin; at < end; at += kGranule) {
+      Allocation& a = allocations_[owner(at)];
+      if (a.live && !a.moving)
+        violate("memory of live allocation " + std::to_string(owner(at)) + " is released");
+      a.revoked = true;
+    }
+    allocations_[0].revoked = false;
+  }
+  void released() override { check_reachable("after its revocation"); }
+  std::function<void(std::string_view)> at_point;
 
  private:
   uint32_t& owner(uint64_t address) { return owners_.get()[(address - machine.claim_base()) / kGranule]; }
@@ -142,7 +158,7 @@ class WorldOf : public Listener {
     const uint32_t id = same != 0 ? same : static_cast<uint32_t>(allocations_.size());
     if (same == 0) allocations_.emplace_back();
     c.ghost = id;
-    allocations_[id] = {c, size, true};
+    allocations_[id] = {c, size, true, false, false};
     const uint64_t end = c.address + (length == 0 ? 1 : length);
     for (uint64_t at = c.address; at < end; at += kGranule) {
       const uint32_t before = owner(at);
@@ -160,9 +176,9 @@ class WorldOf : public Listener {
     return c;
   }
 
+  WorldConfig config_;
   std::vector<Allocation> allocations_;
   std::unique_ptr<uint32_t, decltype(&::free)> owners_;
-  uint32_t moving_ = 0;
 };
 
 using World = WorldOf<>;
