@@ -216,15 +216,21 @@ void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t begin_ns) {
   policy_.note_failure(now, now - begin_ns);
   if (outcome == RevokeOutcome::retry) {
     if (!retry_said_.exchange(true)) {
-      misuse::say("a thread did not stop in time for a sweep; freed memory waits longer (this is said once)");
+      misuse::say(
+          R::kHolds
+              ? "a thread did not stop in time for a sweep; freed memory waits longer (this is said once)"
+              : "the kernel refused to revoke; freed memory waits longer (this is said once)");
     }
     return;
   }
   spend_painted();
   if (options_.sweep && os::process_id() == owner_ && !blind_said_.exchange(true)) {
-    misuse::say(
-        "this process may not look at its own memory map or threads; freed memory is not reused, its pages "
-        "are given back (this is said once)");
+    misuse::say(R::kHolds ? "this process may not look at its own memory map or threads; freed memory is not "
+                            "reused, its pages "
+                            "are given back (this is said once)"
+                          : "this kernel does not revoke; freed memory is not reused, its pages are given "
+                            "back (this is said "
+                            "once)");
   }
 }
 

@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "base/bits.hpp"
 #include "base/capability_pointers.hpp"
 #include "base/pointers.hpp"
 #include "capability.hpp"
@@ -300,7 +301,11 @@ class Machine {
     words[bit / 64] = on ? words[bit / 64] | mask : words[bit / 64] & ~mask;
   }
   void mark(uint64_t* words, uintptr_t begin, uintptr_t end, bool on) {
-    for (size_t g = granule(begin); g < granule(end); ++g) assign(words, g, on);
+    if (begin >= end) return;
+    if (on)
+      bits::set(words, granule(begin), granule(end) - granule(begin));
+    else
+      bits::clear(words, granule(begin), granule(end) - granule(begin));
   }
   bool tagged(size_t g) const { return test(tags_, g); }
   void clear_tags(uint64_t address, uint64_t bytes) {

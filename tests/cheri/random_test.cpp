@@ -20,9 +20,9 @@ constexpr Setting kSettings[] = {
     {"stopped", kCc128, false, true, false, kOnRequest, kBeforeWrap},
     {"barrier_permissions", kMorello, true, false, false, 320 << 10, kBeforeWrap},
     {"stopped_permissions", kMorello, false, false, false, 320 << 10, 0},
-    {"barrier_two_generations", kCc128, true, true, true, 96 << 10, kBeforeWrap},
-    {"stopped_two_generations", kCc128, false, true, true, 96 << 10, 0},
-    {"barrier_permissions_two_generations", kMorello, true, false, true, 96 << 10, 0},
+    {"barrier_two_generations", kCc128, true, true, true, 160 << 10, kBeforeWrap},
+    {"stopped_two_generations", kCc128, false, true, true, 160 << 10, 0},
+    {"barrier_permissions_two_generations", kMorello, true, false, true, 160 << 10, 0},
 };
 
 class Random : public testing::TestWithParam<Setting> {};
