@@ -18,6 +18,7 @@
 
 #include "base/bits.hpp"
 #include "revoke/cheri_kernel.hpp"
+#include "revoke/cheri_setting.hpp"
 #include "revoke/revoker.hpp"
 
 namespace nonreuse {
@@ -31,21 +32,19 @@ class CheriRevoker {
 
   // ---- how it is used; set before the heap is, by one thread -------------------------------------------
   // Off: memory leaves quarantine without any revocation, as the system's own heap does where it is off.
-  void enable(bool on) { enabled_ = on; }
-  bool enabled() const { return enabled_; }
-  void set_asynchronous(bool on) { asynchronous_ = on; }
-  // For debugging: the heap revokes, and waits, at every free.
-  void set_every_free(bool on) { every_free_ = on; }
-  bool every_free() const { return every_free_ && enabled_; }
+  void set(const CheriSetting& setting) { setting_ = setting; }
+  // What malloc_is_revoking() tells on CheriBSD.
+  bool enabled() const { return setting_.enabled; }
+  bool every_free() const { return setting_.every_free && setting_.enabled; }
 
   // True while an older generation is with the kernel.
   bool under_way() const { return under_way_.load(std::memory_order_relaxed); }
 
   // ---- Revoker -----------------------------------------------------------------------------------------
   RevokeOutcome revoke(const RevokeRequest& request, RevokeFigures& figures) {
-    if (!enabled_) return RevokeOutcome::cleared;
+    if (!setting_.enabled) return RevokeOutcome::cleared;
     if (!kernel_.ready()) return RevokeOutcome::blind;
-    if (asynchronous_ && !request.wait) return go_on(request, figures);
+    if (setting_.asynchronous && !request.wait) return go_on(request, figures);
     // Also what a generation under way has painted: it is cleared with the rest.
     begin(request);
     while (!cleared()) {
@@ -149,7 +148,7 @@ class CheriRevoker {
   K& kernel_;
   RevocationEpoch epoch_ = 0;  // of what is under way
   std::atomic<bool> under_way_{false};
-  bool enabled_ = true, asynchronous_ = false, every_free_ = false;
+  CheriSetting setting_;
 };
 
 }  // namespace nonreuse

@@ -1,4 +1,6 @@
 // The backend alone: the order of its calls, generations, refusals, the setting; and epochs.
+#include <set>
+
 #include "world.hpp"
 
 namespace nonreuse::sim {
@@ -20,6 +22,28 @@ TEST(Epochs, AWholeRevocationMustPass) {
   EXPECT_FALSE(epoch_clears(1, kLast));
   EXPECT_TRUE(epoch_clears(2, kLast));
   EXPECT_FALSE(epoch_clears(kLast, 3));
+}
+
+TEST(Setting, EnvironmentOverKernelOverDefault) {
+  using Names = std::set<std::string_view>;
+  const auto decide = [](CheriKernelFlags kernel, const Names& set, bool privileged = false) {
+    return decide_revocation(kernel, privileged, [&](const char* name) { return set.count(name) != 0; });
+  };
+  const CheriKernelFlags old, off{.known = true}, on{true, true, true, true};
+  EXPECT_TRUE(decide(old, {}).enabled);
+  EXPECT_FALSE(decide(old, {}).every_free);
+  EXPECT_FALSE(decide(off, {}).enabled) << "the ELF note or the parent said no";
+  EXPECT_TRUE(decide(on, {}).enabled && decide(on, {}).every_free && decide(on, {}).asynchronous);
+  EXPECT_TRUE(decide(off, {"_RUNTIME_REVOCATION_ENABLE"}).enabled);
+  EXPECT_FALSE(decide(on, {"_RUNTIME_REVOCATION_DISABLE"}).enabled);
+  EXPECT_FALSE(decide(on, {"_RUNTIME_REVOCATION_DISABLE", "_RUNTIME_REVOCATION_ENABLE"}).enabled);
+  EXPECT_TRUE(decide(off, {"_RUNTIME_REVOCATION_EVERY_FREE_ENABLE"}).every_free);
+  EXPECT_FALSE(decide(on, {"_RUNTIME_REVOCATION_EVERY_FREE_DISABLE"}).every_free);
+  EXPECT_TRUE(decide(off, {"_RUNTIME_REVOCATION_ASYNC_REVOKE"}).asynchronous);
+  EXPECT_FALSE(decide(on, {"_RUNTIME_REVOCATION_SYNC_REVOKE"}).asynchronous);
+  // A program with more authority than its user does not listen to the user's environment.
+  EXPECT_TRUE(decide(on, {"_RUNTIME_REVOCATION_DISABLE"}, true).enabled);
+  EXPECT_FALSE(decide(off, {"_RUNTIME_REVOCATION_ENABLE"}, true).enabled);
 }
 
 class Backend : public testing::Test {
@@ -85,8 +109,8 @@ TEST_F(Backend, WithoutAKernelNothingIsReused) {
 }
 
 TEST_F(Backend, SwitchedOffNothingIsRevoked) {
-  world.revoker.enable(false);
-  world.revoker.set_every_free(true);
+  world.revoker.set({.enabled = false, .every_free = true});
+  EXPECT_FALSE(world.revoker.enabled());
   const Capability c = world.allocate(0, 40);
   world.release(0, c);
   EXPECT_EQ(world.revoke(), SweepResult::done);
@@ -95,7 +119,7 @@ TEST_F(Backend, SwitchedOffNothingIsRevoked) {
 }
 
 TEST_F(Backend, EveryFreeRevokesAtOnce) {
-  world.revoker.set_every_free(true);
+  world.revoker.set({.every_free = true});
   for (const size_t size : {size_t{40}, size_t{5000}, size_t{100'000}}) {
     Capability& held = world.machine.registers(0)[0];
     held = world.allocate(0, size);

@@ -39,7 +39,7 @@ class WorldOf : public Listener {
         heap(machine, revoker),
         config_(config),
         owners_(static_cast<uint32_t*>(calloc(config.machine.claim / kGranule, sizeof(uint32_t))), &::free) {
-    revoker.set_asynchronous(config.asynchronous);
+    revoker.set({.asynchronous = config.asynchronous});
     Options options{};
     options.percent = 1;
     options.min = config.sweep_at;
