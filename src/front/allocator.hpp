@@ -112,7 +112,7 @@ class Allocator {
   void release_unowned(Run run);
 
   Run lookup(Wild pointer, const char* call);
-  Run claim(Wild pointer, const char* call);
+  NONREUSE_NOINLINE Run claim(Wild pointer, const char* call);
   Run claim_chunk(Wild pointer, Granule start, const char* call);
   bool judged(const Wild& pointer, Run chunk, const char* call);
   void debug_revoke();

@@ -1,5 +1,5 @@
-/* Declarations enough to compile the CheriBSD files on another machine: names and shapes as CheriBSD documents
- * them, with one level of pointers and no capabilities. Nothing of CheriBSD is proven by this. */
+/* Declarations enough to compile the CheriBSD files on another machine: names and shapes as CheriBSD
+ * documents them, with one level of pointers and no capabilities. Nothing of CheriBSD is proven by this. */
 #pragma once
 #include <stdint.h>
 
