@@ -49,14 +49,14 @@ void Allocator<P, R>::consider_sweep() {
   const uint64_t threshold = policy_.threshold(options_, live_bytes());
   if (quarantine_.pending_bytes() < threshold || policy_.must_wait(os::now_ns())) return;
   // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
-  const bool outrun = quarantine_.pending_bytes() >= 2 * threshold;
+  const bool hurry = quarantine_.pending_bytes() >= 2 * threshold;
   if (!sweep_lock_.try_lock()) {
-    if (!outrun) return;
+    if (!hurry) return;
     sweep_lock_.lock();
   }
   bool more = false;
   const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
-  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more, outrun);
+  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more, hurry);
   sweep_lock_.unlock();
 }
 
