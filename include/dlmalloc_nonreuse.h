@@ -149,8 +149,9 @@ int NONREUSE_NAME(malloc_is_revoking)(void);
 
 /* All sizes in bytes, all times in nanoseconds. Counters grow from the start of the process (a fork's
  * child goes on from its parent's); gauges are as of the last seal or sweep. */
+#define NONREUSE_HISTOGRAM_BUCKETS 36
 struct nonreuse_statistics {
-  uint64_t version;            /* of this structure: 1 */
+  uint64_t version;            /* of this structure: 2 */
   uint64_t sweeps;             /* sweeps completed */
   uint64_t sweeps_abandoned;   /* sweeps that released nothing (threads not stopped, roots not seen) */
   uint64_t swept_bytes;        /* bytes painted, over all sweeps */
@@ -166,6 +167,8 @@ struct nonreuse_statistics {
   uint64_t decommitted_bytes;  /* gauge: bytes in quarantine whose pages were given back */
   uint64_t scanned_root_bytes; /* bytes of roots read, over all sweeps */
   uint64_t scanned_heap_bytes; /* bytes of heap read, over all sweeps */
+  uint64_t concurrent_sweeps;  /* sweeps that read most memory beside the running threads */
+  uint64_t reread_bytes;       /* what those read again in the stop, since it had been written to */
   uint64_t stops;              /* times that other threads were stopped */
   uint64_t pause_ns_total, pause_ns_max; /* time from the first thread stopped to all resumed */
   uint64_t sweep_ns_total, sweep_ns_max; /* wall time of sweeps */
@@ -173,6 +176,8 @@ struct nonreuse_statistics {
   uint64_t live_bytes;                   /* gauge: heap_bytes less quarantine and held */
   uint64_t footprint_bytes;              /* gauge: committed for chunks (free, cached, in use, quarantined) */
   uint64_t footprint_max;                /* highest footprint_bytes */
+  /* Counters: pauses, and sweeps, that took from 2^i to 2^(i+1) nanoseconds; the last, all longer ones. */
+  uint64_t pause_histogram[NONREUSE_HISTOGRAM_BUCKETS], sweep_histogram[NONREUSE_HISTOGRAM_BUCKETS];
 };
 
 /* Fills *out. Thread-safe; the counters are read one by one, not as one snapshot. */

@@ -40,6 +40,12 @@ constexpr std::array kRows = {
     Row{{"unmap", OptionType::size, "MALLOC_UNMAP_THRESHOLD", M_UNMAP_THRESHOLD, 32 * kKiB, kLargestSize,
          nullptr, "chunks of at least this size give their pages back at free"},
         offsetof(Options, unmap)},
+    Row{{"pause", OptionType::number, nullptr, 0, 0, 60000000, nullptr,
+         "microseconds that a sweep may stop threads, if it can; longer ones read beside them (0: chosen)"},
+        offsetof(Options, pause)},
+    Row{{"cpu", OptionType::number, nullptr, 0, 1, 100, nullptr,
+         "percent of CPU time that sweeping may take while memory allows it"},
+        offsetof(Options, cpu)},
     Row{{"stop_timeout", OptionType::number, nullptr, 0, 1, 600000, nullptr,
          "milliseconds that a sweep waits for threads to stop"},
         offsetof(Options, stop_timeout)},
@@ -338,6 +344,8 @@ Options default_options() {
   options.percent = kDefaultFreebufPercent;
   options.sweep_size = kDefaultSweepSize;
   options.unmap = 1024 * kKiB;
+  options.pause = 0;
+  options.cpu = 5;
   options.stop_timeout = 1000;
   options.stop = StopChoice::automatic;
   options.kernel = KernelChoice::automatic;

@@ -20,6 +20,7 @@
 #include "heap/heap.hpp"
 #include "platform/attributes.hpp"
 #include "platform/os.hpp"
+#include "platform/spill.hpp"
 #include "revoke/policy.hpp"
 #include "revoke/quarantine.hpp"
 #include "revoke/revoker.hpp"
@@ -132,8 +133,14 @@ class Allocator {
   void release_clear(RevokeFigures& figures);
   void spend_painted();
   void report_failure(RevokeOutcome outcome, uint64_t begin_ns);
+  void freeze(bool still);
+  template <class F>
+  auto with_quarantine(F&& f);
   Run painted_chunk_at(Granule granule);
+  bool is_trapped(Run chunk);
   uint64_t live_bytes() const;
+  bool outrun() const;
+  void lock_sweep();
   void adopt(ThreadFront& front);
   void add_frees(nonreuse_statistics& out);
 
@@ -154,7 +161,9 @@ class Allocator {
   StatsPage* page_ = nullptr;
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
+  std::atomic<uint32_t> sweep_wanted_{0};  // threads that wait for the sweep lock
   std::atomic<bool> retry_said_{false}, blind_said_{false};
+  bool frozen_ = false;        // by freeze(); under the sweep lock
   bool lost_allowed_ = false;  // a fork's child may have lost what other threads had in hand
   int owner_ = 0;              // the process this heap belongs to
   bool spent_ = false;  // pages of quarantined chunks were given back, and may have been written to since

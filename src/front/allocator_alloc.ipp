@@ -14,7 +14,8 @@ bool Allocator<P, R>::init(const Options& options) {
   base_ = space_.address(0);
   pointers_.attach(space_.platform());
   tags_ = heap_.tags();
-  shadow_.attach(space_.shadow_bits(), space_.hit_bits(), space_.summary_bits(), space_.expanded_bits());
+  shadow_.attach({space_.shadow_bits(), space_.summary_bits(), space_.hit_bits(), space_.hit_summary_bits(),
+                  space_.expanded_bits()});
   return true;
 }
 

@@ -3,12 +3,6 @@
 
 namespace nonreuse {
 
-namespace detail {
-struct NoGuard {
-  explicit NoGuard(Lock&) {}
-};
-}  // namespace detail
-
 // Publishes the thread's batch and gives it a new one; sweeps where it is time to.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::seal(ThreadFront& front) {
@@ -44,6 +38,21 @@ uint64_t Allocator<P, R>::live_bytes() const {
   return used > waiting ? used - waiting : 0;
 }
 
+// The lock under which one thread sweeps. Who waits for it makes the sweep hurry.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::lock_sweep() {
+  sweep_wanted_.fetch_add(1, std::memory_order_relaxed);
+  sweep_lock_.lock();
+  sweep_wanted_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// Threads wait for the sweep under way, or so much was freed since it began that they will.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::outrun() const {
+  return sweep_wanted_.load(std::memory_order_relaxed) != 0 ||
+         quarantine_.waiting_bytes() >= policy_.threshold(options_, live_bytes()) / 4 * 3;
+}
+
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::consider_sweep() {
   const uint64_t threshold = policy_.threshold(options_, live_bytes());
@@ -52,7 +61,7 @@ void Allocator<P, R>::consider_sweep() {
   const bool hurry = quarantine_.pending_bytes() >= 2 * threshold;
   if (!sweep_lock_.try_lock()) {
     if (!hurry) return;
-    sweep_lock_.lock();
+    lock_sweep();
   }
   bool more = false;
   const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
@@ -68,13 +77,14 @@ SweepResult Allocator<P, R>::revoke(ThreadFront&) {
 template <MemoryPlatform P, Revoker R>
 SweepResult Allocator<P, R>::sweep_all() {
   if (base_ == 0) return SweepResult::nothing;
-  LockGuard guard(sweep_lock_);
+  lock_sweep();
   SweepResult result = SweepResult::nothing;
   for (bool more = true; more;) {
     const SweepResult pass = sweep_pass(&more);
     if (pass != SweepResult::nothing) result = pass;
     if (pass != SweepResult::done) break;
   }
+  sweep_lock_.unlock();
   return result;
 }
 
@@ -117,7 +127,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   // A handler of the program could move words about while memory is read, or leave by longjmp.
   const os::SignalsBlocked no_handlers;
   const uint64_t begin = os::now_ns();
-  const uint64_t cpu_begin = os::process_cpu_ns();
+  const uint64_t cpu_begin = os::thread_cpu_ns();
   if (!paint(more)) return SweepResult::nothing;
   revoking_.store(true, std::memory_order_relaxed);
   RevokeFigures seen;
@@ -125,23 +135,20 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
   // it does not see the threads.
   if (options_.sweep && os::process_id() == owner_) {
-    // A backend that looks at no memory needs the heap to stand still as little as the program.
-    using Guard = std::conditional_t<R::kHolds, LockGuard, detail::NoGuard>;
-    [[maybe_unused]] const Guard quarantine_guard(quarantine_.lock());
-    [[maybe_unused]] const Guard heap_guard(heap_.lock());
     RevokeRequest request{
         &shadow_,
         base_,
         heap_.top(),
         heap_.free_bits(),
+        live_bytes(),
         space_.heap(),
         space_.tables(),
         {reinterpret_cast<uintptr_t>(page_),
          reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
         [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
-        [](void* self, Run chunk) {
-          return static_cast<Allocator*>(self)->quarantine_.is_trapped_locked(chunk);
-        },
+        [](void* self, Run chunk) { return static_cast<Allocator*>(self)->is_trapped(chunk); },
+        [](void* self, bool still) { static_cast<Allocator*>(self)->freeze(still); },
+        [](void* self) { return static_cast<Allocator*>(self)->outrun(); },
         this,
         &options_,
         wait};
@@ -151,26 +158,59 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
     release_clear(seen);
   else if (outcome != RevokeOutcome::pending)
     report_failure(outcome, begin);
+  const uint64_t cpu = os::thread_cpu_ns() - cpu_begin;
   const uint64_t cpu_end = os::process_cpu_ns();
   const uint64_t took = os::now_ns() - begin;
   if (outcome == RevokeOutcome::cleared) {
-    policy_.note_sweep(cpu_end - cpu_begin, cpu_end - cpu_at_last_sweep_, seen.root_bytes, live_bytes());
+    policy_.note_sweep(options_, cpu, cpu_end - cpu_at_last_sweep_, seen.root_bytes, live_bytes());
     figures_.sweeps.add(1);
     figures_.sweep_total.add(took);
     figures_.sweep_max.at_least(took);
+    figures_.sweep_times.add(took);
   }
   cpu_at_last_sweep_ = cpu_end;
   revoking_.store(false, std::memory_order_relaxed);
   publish_statistics();
+  wipe_dead_frames();
   return outcome == RevokeOutcome::cleared ? SweepResult::done
          : outcome == RevokeOutcome::blind ? SweepResult::blind
                                            : SweepResult::retry;
 }
 
+// What the revoker asks; only the sweeping thread calls these.
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::freeze(bool still) {
+  if (still) {
+    quarantine_.lock().lock();
+    heap_.lock().lock();
+  } else {
+    heap_.lock().unlock();
+    quarantine_.lock().unlock();
+  }
+  frozen_ = still;
+}
+
+// Calls f() under the quarantine's lock.
+template <MemoryPlatform P, Revoker R>
+template <class F>
+auto Allocator<P, R>::with_quarantine(F&& f) {
+  if (frozen_) return f();
+  LockGuard guard(quarantine_.lock());
+  return f();
+}
+
 template <MemoryPlatform P, Revoker R>
 Run Allocator<P, R>::painted_chunk_at(Granule granule) {
   const Run chunk = tags_.covering(granule, kLargeChunk);
-  return !chunk.empty() ? chunk : quarantine_.large_around_locked(granule);
+  if (!chunk.empty()) return chunk;
+  return with_quarantine([&] { return quarantine_.large_around_locked(granule); });
+}
+
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::is_trapped(Run chunk) {
+  if (chunk.length < kLargeChunk) return false;
+  return with_quarantine([&] { return quarantine_.is_trapped_locked(chunk); });
 }
 
 // What was painted and not hit goes back to the free pool, in address order.
@@ -201,10 +241,13 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   figures_.bits_cleared.add(released);
   figures_.root_bytes.add(seen.root_bytes);
   figures_.heap_bytes.add(seen.heap_bytes);
+  figures_.again_bytes.add(seen.again_bytes);
+  figures_.beside.add(seen.beside ? 1 : 0);
   if (seen.pause_ns != 0) {
     figures_.stops.add(1);
     figures_.pause_total.add(seen.pause_ns);
     figures_.pause_max.at_least(seen.pause_ns);
+    figures_.pauses.add(seen.pause_ns);
   }
 }
 

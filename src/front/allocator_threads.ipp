@@ -81,7 +81,7 @@ void Allocator<P, R>::give_up_front(ThreadFront* front) {
 
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::before_fork() {
-  sweep_lock_.lock();
+  lock_sweep();
   quarantine_.lock().lock();
   heap_.lock().lock();
   space_.arena_lock().lock();
@@ -101,6 +101,7 @@ void Allocator<P, R>::after_fork_in_child(ThreadFront* self) {
   heap_.lock().reset();
   quarantine_.lock().reset();
   sweep_lock_.reset();
+  sweep_wanted_.store(0, std::memory_order_relaxed);
   revoker_.after_fork_in_child();
   owner_ = os::process_id();
   cpu_at_last_sweep_ = 0;
@@ -116,7 +117,7 @@ void Allocator<P, R>::after_fork_in_child(ThreadFront* self) {
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out = {};
-  out.version = 1;
+  out.version = 2;
   out.sweeps = figures_.sweeps.get();
   out.sweeps_abandoned = figures_.abandoned.get();
   out.swept_bytes = figures_.swept_bytes.get();
@@ -131,9 +132,13 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.decommitted_bytes = quarantine_.trapped_bytes();
   out.scanned_root_bytes = figures_.root_bytes.get();
   out.scanned_heap_bytes = figures_.heap_bytes.get();
+  out.concurrent_sweeps = figures_.beside.get();
+  out.reread_bytes = figures_.again_bytes.get();
   out.stops = figures_.stops.get();
   out.pause_ns_total = figures_.pause_total.get();
   out.pause_ns_max = figures_.pause_max.get();
+  figures_.pauses.read(out.pause_histogram);
+  figures_.sweep_times.read(out.sweep_histogram);
   out.sweep_ns_total = figures_.sweep_total.get();
   out.sweep_ns_max = figures_.sweep_max.get();
   out.heap_bytes = heap_.in_use() << kGranuleShift;

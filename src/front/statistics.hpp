@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "base/histogram.hpp"
 #include "base/types.hpp"
 
 namespace nonreuse {
@@ -19,9 +20,22 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
+class Histogram {
+ public:
+  void add(uint64_t nanoseconds) { counts_[histogram_bucket(nanoseconds)].add(1); }
+  void read(uint64_t (&out)[kHistogramBuckets]) const {
+    for (size_t i = 0; i < kHistogramBuckets; ++i) out[i] = counts_[i].get();
+  }
+
+ private:
+  Counter counts_[kHistogramBuckets];
+};
+
 struct Figures {
   Counter sweeps, abandoned, swept_bytes, swept_chunks, released_bytes, bits_painted, bits_cleared;
   Counter root_bytes, heap_bytes, stops, pause_total, pause_max, sweep_total, sweep_max;
+  Counter beside, again_bytes;
+  Histogram pauses, sweep_times;
 };
 
 }  // namespace nonreuse

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/histogram.hpp"
 #include "base/report.hpp"
 
 namespace nonreuse::launcher {
@@ -36,8 +37,8 @@ std::string block(const std::string& heading, const nonreuse_statistics& s) {
                       bytes(s.held_bytes), bytes(s.freed_bytes));
   text += fmt::format("nonreuse:   sweeps      {}, {} abandoned, {} in all; {} released\n", s.sweeps,
                       s.sweeps_abandoned, duration(s.sweep_ns_total), bytes(s.released_bytes));
-  text += fmt::format("nonreuse:   pauses      {}, mean {}, max {}\n", s.stops, duration(pause_mean),
-                      duration(s.pause_ns_max));
+  text += fmt::format("nonreuse:   pauses      {}, mean {}, 99 % below {}, max {}\n", s.stops, duration(pause_mean),
+                      duration(histogram_percentile(s.pause_histogram, 99)), duration(s.pause_ns_max));
   return text;
 }
 
@@ -78,6 +79,8 @@ nonreuse_statistics total_of(const std::vector<StatsPage>& pages) {
                                  &S::released_bytes,
                                  &S::bits_painted,
                                  &S::bits_cleared,
+                                 &S::concurrent_sweeps,
+                                 &S::reread_bytes,
                                  &S::stops,
                                  &S::scanned_root_bytes,
                                  &S::scanned_heap_bytes,
@@ -86,15 +89,24 @@ nonreuse_statistics total_of(const std::vector<StatsPage>& pages) {
   constexpr Field kGauges[] = {&S::held_chunks, &S::held_bytes, &S::quarantined_bytes, &S::decommitted_bytes,
                                &S::heap_bytes,  &S::live_bytes, &S::footprint_bytes,   &S::footprint_max};
   constexpr Field kLargest[] = {&S::pause_ns_max, &S::sweep_ns_max};
-  static_assert(
-      sizeof(S) / sizeof(uint64_t) == 1 + std::size(kCounters) + std::size(kGauges) + std::size(kLargest),
-      "a field of nonreuse_statistics is missing here");
+  using Histogram = uint64_t (S::*)[NONREUSE_HISTOGRAM_BUCKETS];
+  constexpr Histogram kHistograms[] = {&S::pause_histogram, &S::sweep_histogram};
+  static_assert(sizeof(S) / sizeof(uint64_t) ==
+                    1 + std::size(kCounters) + std::size(kGauges) + std::size(kLargest) +
+                        std::size(kHistograms) * NONREUSE_HISTOGRAM_BUCKETS,
+                "a field of nonreuse_statistics is missing here");
   nonreuse_statistics sum = {};
-  sum.version = 1;
+  sum.version = 2;
   for (const StatsPage& page : pages) {
     for (const Field field : kCounters) {
       const uint64_t before = page.inherited.*field;
       sum.*field += page.statistics.*field - std::min(before, page.statistics.*field);
+    }
+    for (const Histogram histogram : kHistograms) {
+      for (size_t i = 0; i < NONREUSE_HISTOGRAM_BUCKETS; ++i) {
+        const uint64_t now = (page.statistics.*histogram)[i], before = (page.inherited.*histogram)[i];
+        (sum.*histogram)[i] += now - std::min(before, now);
+      }
     }
     for (const Field field : kGauges) sum.*field += page.statistics.*field;
     for (const Field field : kLargest) sum.*field = std::max(sum.*field, page.statistics.*field);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "base/histogram.hpp"
 #include "base/report.hpp"
 
 extern "C" char** environ;
@@ -186,7 +187,9 @@ void print_statistics() {
   scanned.text(" of roots; sweep time ").nanoseconds(s.sweep_ns_total).text(", longest ");
   print_line(scanned.nanoseconds(s.sweep_ns_max));
   pauses.text("nonreuse: pauses: ").number(s.stops).text(" stops, ").nanoseconds(s.pause_ns_total);
-  print_line(pauses.text(" in all, longest ").nanoseconds(s.pause_ns_max));
+  pauses.text(" in all, 99 % below ").nanoseconds(histogram_percentile(s.pause_histogram, 99));
+  pauses.text(", longest ").nanoseconds(s.pause_ns_max).text("; ").number(s.concurrent_sweeps);
+  print_line(pauses.text(" sweeps beside threads, ").bytes(s.reread_bytes).text(" read again in their stops"));
 }
 
 }  // namespace nonreuse

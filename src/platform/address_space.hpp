@@ -18,7 +18,7 @@
 
 namespace nonreuse {
 
-// Granules whose known-zero state shares one bit; and granules under one bit of the shadow's summary.
+// Granules whose known-zero state shares one bit; and granules under one bit of the shadow's summaries.
 inline constexpr unsigned kZeroBlockShift = 8;  // 4 KiB of heap
 inline constexpr unsigned kSummaryShift = 12;   // 64 KiB of heap
 
@@ -43,7 +43,8 @@ class AddressSpace {
                                        granules / 8,
                                        (granules >> kSummaryShift) / 8 + 64,
                                        (granules >> kZeroBlockShift) / 8 + 64,
-                                       granules / 8};
+                                       granules / 8,
+                                       (granules >> kSummaryShift) / 8 + 64};
     for (size_t i = 0; i < kTableCount; ++i) {
       tables_[i].begin = at + (i + 1) * kStagger;
       tables_[i].committed = align_down(tables_[i].begin, page_);
@@ -69,6 +70,7 @@ class AddressSpace {
   uint64_t* summary_bits() const { return words(4); }
   uint64_t* zero_bits() const { return words(5); }
   uint64_t* expanded_bits() const { return words(6); }
+  uint64_t* hit_summary_bits() const { return words(7); }
   uintptr_t records() const { return records_.begin; }
 
   uintptr_t address(Granule granule) const { return heap_.begin + (granule << kGranuleShift); }
@@ -103,7 +105,7 @@ class AddressSpace {
     uintptr_t begin = 0, committed = 0;
   };
   static constexpr size_t kWanted = size_t{1} << 40;
-  static constexpr size_t kTableCount = 7;
+  static constexpr size_t kTableCount = 8;
   static constexpr size_t kStagger = 33856;
   static constexpr size_t kArenaStep = size_t{1} << 20;
   static constexpr Granules kTablesAhead = (size_t{64} << 20) >> kGranuleShift;
@@ -111,7 +113,8 @@ class AddressSpace {
   uint64_t* words(size_t table) const { return reinterpret_cast<uint64_t*>(tables_[table].begin); }
 
   static size_t table_bytes(size_t table, Granules granules) {
-    constexpr unsigned kShift[kTableCount] = {0, 3, 3, 3, kSummaryShift + 3, kZeroBlockShift + 3, 3};
+    constexpr unsigned kBlocks = kSummaryShift + 3;
+    constexpr unsigned kShift[kTableCount] = {0, 3, 3, 3, kBlocks, kZeroBlockShift + 3, 3, kBlocks};
     // Walks over the bitmaps read whole summary blocks: up to 512 bytes past the last granule's bit.
     return (granules >> kShift[table]) + (size_t{1} << (kSummaryShift - 3));
   }

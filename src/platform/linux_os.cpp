@@ -62,6 +62,9 @@ uint64_t wall_clock_ns() {
 uint64_t process_cpu_ns() {
   return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 }
+uint64_t thread_cpu_ns() {
+  return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
 
 uint64_t random_word() {
   uint64_t word = 0;

@@ -2,39 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ioctl.h>
 #include <linux/stat.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
 #include "platform/linux_maps.hpp"
+#include "platform/linux_pagemap_scan.hpp"
 #include "platform/linux_syscall.hpp"
 
 namespace nonreuse {
 namespace {
-
-// struct pm_scan_arg and its constants; the headers of older systems lack them.
-struct ScanArguments {
-  uint64_t size;
-  uint64_t flags;
-  uint64_t start;
-  uint64_t end;
-  uint64_t walk_end;
-  uint64_t regions;
-  uint64_t region_count;
-  uint64_t max_pages;
-  uint64_t inverted;  // categories that are asked for by their absence
-  uint64_t all_of;
-  uint64_t any_of;
-  uint64_t returned;
-};
-constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
-constexpr uint64_t kPageFile = 1 << 2;
-constexpr uint64_t kPagePresent = 1 << 3;
-constexpr uint64_t kPageSwapped = 1 << 4;
-constexpr uint64_t kPageZero = 1 << 5;
-constexpr uint64_t kPageGuard = 1 << 8;  // Linux 6.15; before that guard pages count as swapped
 
 // Bits of an entry of /proc/self/pagemap.
 constexpr uint64_t kEntryPresent = uint64_t{1} << 63;

@@ -225,6 +225,12 @@ class Walk final : public PageSink {
       shared(piece);
       return;
     }
+    if (may_be_taken(piece) && visitor_.takes(root_of(piece))) {
+      flush();
+      tell();
+      visitor_.take(root_of(piece));
+      return;
+    }
     if (count_ > 0 && !fits(piece)) flush();
     if (piece.kind == MappingKind::private_file) {
       with_files_ = true;
@@ -232,6 +238,13 @@ class Walk final : public PageSink {
       with_large_ = true;
     }
     pieces_[count_++] = piece;
+  }
+
+  bool may_be_taken(const Piece& piece) const {
+    return piece.kind == MappingKind::private_anonymous && !never_direct_;
+  }
+  static RootRange root_of(const Piece& piece) {
+    return RootRange{piece.range, RootAccess::direct, piece.main_stack, piece.whole, piece.guard_below};
   }
 
   // Whether the piece can be asked about together with those gathered.
@@ -409,6 +422,10 @@ size_t copy_foreign(void* to, uintptr_t from, size_t size) {
 
 uint32_t copy_foreign_refusals() {
   return refusals.load(std::memory_order_relaxed);
+}
+
+bool copy_foreign_is_direct() {
+  return !direct_copy_refused.load(std::memory_order_relaxed);
 }
 
 }  // namespace nonreuse

@@ -325,6 +325,7 @@ NONREUSE_UNINSTRUMENTED bool tied_to_caller(StopArea& area) {
 }
 
 NONREUSE_UNINSTRUMENTED long helper_main(StopArea* area) {
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &kAllSignals, nullptr, kSignalSetBytes);
   if (!tied_to_caller(*area)) return 0;
   take_default_action(SIGCHLD);
   // An empty table of our own, without copying (and later closing) what the program has open; where the
@@ -478,9 +479,11 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
   store(&area.command, uint32_t{kNoCommand});
   store(&area.phase, uint32_t{kHelperWorking});
 
-  // The helper inherits the mask: it shall take no signal at all.
+  // The helper inherits the mask: it shall take no signal. But SIGSYS, which a sandbox may answer clone(2)
+  // with, would end the process if it were blocked here: the helper blocks that itself.
+  const uint64_t all_but_sigsys = kAllSignals & ~(uint64_t{1} << (SIGSYS - 1));
   uint64_t before = 0;
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &kAllSignals, &before, kSignalSetBytes);
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all_but_sigsys, &before, kSignalSetBytes);
   const long helper = spawn(helper_main, &area);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
   if (sys::failed(helper)) return outcome_of_error(helper);

@@ -30,6 +30,7 @@ int thread_id();
 uint64_t now_ns();          // CLOCK_MONOTONIC
 uint64_t wall_clock_ns();   // CLOCK_REALTIME
 uint64_t process_cpu_ns();  // CPU time of all threads
+uint64_t thread_cpu_ns();   // of the calling one
 uint64_t random_word();     // for address randomisation; falls back to the clock
 
 // Writes all of it to standard error, as far as that goes.

@@ -44,6 +44,11 @@ class RootVisitor {
  public:
   // Called for each range in ascending address order, no two overlapping. Must not allocate.
   virtual void visit(const RootRange& range) = 0;
+  // Asked about each private anonymous mapping, or what own ranges leave of it, before its pages are looked
+  // for. True: the walker leaves it to take(), which is called at once, in the same order. Present pages of it
+  // may be read in place.
+  virtual bool takes(const RootRange&) { return false; }
+  virtual void take(const RootRange&) {}
 
  protected:
   ~RootVisitor() = default;
@@ -82,5 +87,8 @@ size_t copy_foreign(void* to, uintptr_t from, size_t size);
 // system call filtered), not because memory was unreadable. A visitor that puts reading off until walk() has
 // returned compares it with its value from before: a change means that roots were not read.
 uint32_t copy_foreign_refusals();
+
+// False once it has had to go through a pipe, which is slow.
+bool copy_foreign_is_direct();
 
 }  // namespace nonreuse

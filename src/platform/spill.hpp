@@ -1,4 +1,4 @@
-// Making the calling thread's registers visible to a scan of its stack.
+// Making the calling thread's registers visible to a scan of its stack, and cleaning up behind one.
 #pragma once
 
 #include "platform/attributes.hpp"
@@ -39,6 +39,16 @@ NONREUSE_NOINLINE void with_registers_spilled(Body& body) {
   if (frame < start) start = frame;
   body(start);
   __asm__ volatile("" : : "r"(saved) : "memory");  // keeps the stores, and makes this no tail call
+}
+
+// Clears what calls that have returned left below the caller's frame. A sweep handles addresses of quarantined
+// chunks; left on the stack of a thread that ends they would hold these chunks for as long as the C library
+// keeps the stack.
+NONREUSE_NOINLINE inline void wipe_dead_frames() {
+  constexpr size_t kDepth = 6 * 1024;  // what a sweep uses; it must fit every stack that a sweep fits
+  char frames[kDepth];
+  __builtin_memset(frames, 0, sizeof frames);
+  __asm__ volatile("" : : "r"(frames) : "memory");
 }
 
 }  // namespace nonreuse

@@ -103,14 +103,18 @@ class CheriRevoker {
 
   // Marks the younger generation as hit, so that it stays painted and is not released.
   void keep_younger(const RevokeRequest& request, RevokeFigures& figures) {
-    request.shadow->for_each_painted_word(request.top, [&](uint64_t word) {
-      const uint64_t younger =
-          request.shadow->painted()[word] & ~kernel_.painted(address(request, word << 6));
-      request.shadow->hits()[word] |= younger;
-      figures.held.granules += static_cast<unsigned>(std::popcount(younger));
-      // Runs are counted as chunks here: nobody knows where one ends without asking for each granule.
-      figures.held.chunks += static_cast<unsigned>(std::popcount(younger & ~(younger << 1)));
-    });
+    for_each_run(
+        request,
+        [&](uint64_t word) {
+          return request.shadow->painted()[word] & ~kernel_.painted(address(request, word << 6));
+        },
+        [&](uintptr_t from, uintptr_t to) {
+          const Run run{(from - request.base) >> kGranuleShift, (to - from) >> kGranuleShift};
+          request.shadow->hit_chunk(run);
+          figures.held.granules += run.length;
+          // Runs are counted as chunks: nobody knows where one ends without asking for each granule.
+          ++figures.held.chunks;
+        });
   }
 
   static uint64_t older(const RevokeRequest& request, uint64_t word) {

@@ -14,10 +14,25 @@ constexpr size_t kGranulesPerWord = 64;
 constexpr size_t kWordBytes = kGranulesPerWord << kGranuleShift;  // heap bytes under one bitmap word: 1 KiB
 // glibc puts the thread descriptor at the upper end of the stack it maps for a thread.
 constexpr uintptr_t kDescriptorRoom = 16384;
+// Smaller mappings are read in the stop: to arm one costs as much.
+constexpr size_t kArmedMin = 256 * 1024;
+// Who asks for no pause in particular gets one of a millisecond where the threads would stand for much
+// longer.
+constexpr uint64_t kPauseTarget = 1'000'000;
+constexpr uint64_t kPauseUnasked = 50'000'000;
+constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
+constexpr int kRounds = 8;
+constexpr size_t kArmedPart = size_t{8} << 20;
+constexpr uintptr_t kCopiedGap = 16 * 1024;
 
-// Shared and doubtful memory is copied here before it is read. Under the sweep lock, so one is enough.
+// Full of addresses, hence no root. Under the sweep lock, so one is enough.
 constexpr size_t kBounceBytes = 64 * 1024;
-alignas(64) uint64_t bounce[kBounceBytes / sizeof(uint64_t)];
+constexpr size_t kArmedMost = 64;
+struct alignas(64) Scratch {
+  uint64_t bounce[kBounceBytes / sizeof(uint64_t)];  // shared and doubtful memory is copied here to be read
+  Range armed[kArmedMost];                           // mappings that were armed
+};
+constinit Scratch scratch{};
 
 }  // namespace
 
@@ -26,7 +41,8 @@ RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFi
   figures_ = &figures;
   const KernelChoice kernel = request.options->kernel;
   kernel_ = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
-  target_ = {request.base, request.top << kGranuleShift, request.shadow->painted(), request.shadow->hits()};
+  target_ = {request.base, request.top << kGranuleShift, request.shadow->painted(), request.shadow->hits(),
+             request.shadow->hit_summary()};
   self_thread_pointer_ = os::thread_identity();
   // Registers that calls preserve go to this stack, below the frames that hold the program's own.
   RevokeOutcome outcome = RevokeOutcome::retry;
@@ -36,6 +52,69 @@ RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFi
 }
 
 RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
+  const bool beside = worth_reading_beside() && tracker_.begin();
+  phase_ = Phase::whole;
+  if (beside) read_beside();
+  request_->freeze(request_->context, true);
+  const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
+  request_->freeze(request_->context, false);
+  if (beside) tracker_.end();
+  figures_->beside = beside;
+  figures_->again_bytes = beside ? again_bytes_ : 0;
+  if (outcome == RevokeOutcome::cleared)
+    note_speed();
+  else
+    request_->shadow->forget_hits(request_->top);
+  return outcome;
+}
+
+// Arming pages and reading some of them twice costs more than reading them once with the threads stopped:
+// only where these would stand still for too long.
+bool ConservativeRevoker::worth_reading_beside() const {
+  if (os::single_threaded() || request_->options->unaligned || !copy_foreign_is_direct()) return false;
+  const uint64_t whole_pause = ((request_->live + root_bytes_) >> 10) * ns_per_mib_ >> 10;
+  const uint64_t pause = request_->options->pause;
+  return whole_pause > (pause != 0 ? pause * 1000 : kPauseUnasked);
+}
+
+// In CPU time, which other programs do not stretch; small sweeps cost much that has nothing to do with size.
+void ConservativeRevoker::note_speed() {
+  const uint64_t bytes = figures_->root_bytes + figures_->heap_bytes;
+  root_bytes_ = figures_->root_bytes;
+  if (phase_ == Phase::whole && bytes >= kTelling) ns_per_mib_ = (reading_ns_ << 20) / bytes;
+}
+
+// Reads everything that can be armed; then, again and again, what was written in the meantime, until that is
+// little enough for the stop, or does not get less. What is missed here (mappings that come, go or change
+// meanwhile) counts as written, and is read in the stop; where threads wait for the sweep that is what is
+// left.
+void ConservativeRevoker::read_beside() {
+  phase_ = Phase::beside;
+  armed_count_ = 0;
+  walk();
+  expand();
+  phase_ = Phase::round;
+  const uint64_t pause = request_->options->pause;
+  const uint64_t little = ((pause != 0 ? pause * 1000 : kPauseTarget) / 2 << 20) / (ns_per_mib_ + 1);
+  uint64_t before = ~uint64_t{0};
+  for (int round = 0; round < kRounds && !request_->hurry(request_->context); ++round) {
+    again_bytes_ = 0;
+    for (size_t i = 0; i < armed_count_; ++i) arm(scratch.armed[i]);
+    if (again_bytes_ <= little || again_bytes_ > before / 4 * 3) break;
+    before = again_bytes_;
+  }
+  again_bytes_ = 0;
+  phase_ = Phase::again;
+}
+
+// A part at a time: what is armed must be read.
+void ConservativeRevoker::arm(Range range) {
+  for (uintptr_t at = range.begin; at < range.end && !request_->hurry(request_->context); at += kArmedPart) {
+    tracker_.arm({at, range.end - at > kArmedPart ? at + kArmedPart : range.end}, *this);
+  }
+}
+
+RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   const Options& options = *request_->options;
   StopMethod method = StopMethod::automatic;
   if (options.stop == StopChoice::ptrace) method = StopMethod::ptrace_helper;
@@ -44,14 +123,14 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   const StopResult stopped = stopper_.stop(method, options.stop_timeout * 1'000'000);
   if (stopped == StopResult::timed_out) return RevokeOutcome::retry;
   if (stopped == StopResult::refused) return RevokeOutcome::blind;
+  const uint64_t reading_begin = os::thread_cpu_ns();
   const RevokeOutcome outcome = sweep_stopped(stack_pointer);
+  reading_ns_ = os::thread_cpu_ns() - reading_begin;
   if (stopped == StopResult::stopped) {
     const bool stayed = stopper_.resume();
     figures_->pause_ns = os::now_ns() - begin;
-    if (!stayed) {  // they ran while they were read: what was not hit proves nothing
-      request_->shadow->forget_hits(request_->top);
-      return RevokeOutcome::retry;
-    }
+    // Else they ran while they were read: what was not hit proves nothing.
+    if (!stayed) return RevokeOutcome::retry;
   }
   return outcome;
 }
@@ -60,19 +139,26 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
 RevokeOutcome ConservativeRevoker::sweep_stopped(uintptr_t stack_pointer) {
   self_stack_pointer_ = stack_pointer;
   scanned_until_ = 0;
-  const Range bounce_range{reinterpret_cast<uintptr_t>(bounce),
-                           reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
-  const Range own[] = {request_->tables, request_->extra, stopper_.own_memory(), bounce_range};
   scan_registers();
-  const RootStatus status = walker_.walk(own, sizeof own / sizeof own[0], *this);
-  if (status != RootStatus::complete) {
-    request_->shadow->forget_hits(request_->top);
+  const RootStatus status = walk();
+  if (status != RootStatus::complete)
     return status == RootStatus::try_again ? RevokeOutcome::retry : RevokeOutcome::blind;
-  }
+  expand();
+  return RevokeOutcome::cleared;
+}
+
+RootStatus ConservativeRevoker::walk() {
+  own_[0] = request_->tables;
+  own_[1] = request_->extra;
+  own_[2] = stopper_.own_memory();
+  own_[3] = {reinterpret_cast<uintptr_t>(&scratch), reinterpret_cast<uintptr_t>(&scratch + 1)};
+  return walker_.walk(own_, sizeof own_ / sizeof own_[0], *this);
+}
+
+void ConservativeRevoker::expand() {
   figures_->held = request_->shadow->expand(
       request_->top, [&](Granule granule) { return request_->chunk_at(request_->context, granule); },
       [&](Run chunk) { return scan_content(chunk); });
-  return RevokeOutcome::cleared;
 }
 
 void ConservativeRevoker::scan_registers() {
@@ -82,11 +168,14 @@ void ConservativeRevoker::scan_registers() {
   }
 }
 
+// Beside running threads memory may vanish while it is read.
 uint64_t ConservativeRevoker::scan_words(uintptr_t begin, uintptr_t end) {
+  if (beside()) return scan_copied({begin, end});
   return kernel_(target_, reinterpret_cast<const uint64_t*>(begin), (end - begin) / sizeof(uint64_t));
 }
 
 void ConservativeRevoker::visit(const RootRange& root) {
+  if (beside()) return;  // cannot be armed: read in the stop
   Range range = root.range;
   const Range heap = request_->heap;
   if (range.begin < heap.end && range.end > heap.begin) {
@@ -107,22 +196,62 @@ void ConservativeRevoker::visit(const RootRange& root) {
   if (!range.empty()) scan_root(range, root.access);
 }
 
+// ---- beside running threads (docs/concurrency.md) --------------------------------------------------------
+
+// Large mappings, but no stacks, which are read from the stack pointer up and are always in use, nor those of
+// which the library's own data are a part, which it writes while it reads.
+bool ConservativeRevoker::takes(const RootRange& root) {
+  if (phase_ == Phase::whole) return false;
+  const size_t page = os::page_size();
+  const bool whole_pages = root.range.begin % page == 0 && root.range.end % page == 0;
+  if (root.range.size() < kArmedMin || !whole_pages || may_be_stack(root)) return false;
+  return beside() || tracker_.knows(root.range);
+}
+
+void ConservativeRevoker::take(const RootRange& root) {
+  if (beside()) {
+    if (armed_count_ == kArmedMost) return;
+    scratch.armed[armed_count_++] = root.range;
+    arm(root.range);
+  } else if (!tracker_.written(root.range, *this)) {
+    scan_root(root.range, RootAccess::copied);
+  }
+}
+
+// Pages that were just armed, or, in the stop, those written since. What was read before is read again whole:
+// a chunk that was free, or painted and not hit, may be neither any more.
+void ConservativeRevoker::written(Range pages, RootAccess access) {
+  const Range heap = request_->heap;
+  const uintptr_t top = request_->base + (request_->top << kGranuleShift);
+  if (beside()) access = RootAccess::copied;
+  if (phase_ != Phase::beside) {
+    again_bytes_ += pages.size();
+    scan(pages, access);
+  } else if (pages.begin >= heap.begin && pages.end <= top) {
+    scan_heap(pages);
+  } else {
+    scan_root(pages, access);
+  }
+}
+
 // A stack is live from its thread's stack pointer up; what is below is dead and full of old pointers. This
 // may be said only of a mapping that is a stack and nothing else: the kernel's [stack], or what the C library
 // maps for a thread by default (as large as the stack limit says, with or without the guard below it, and the
 // thread's descriptor at its upper end). Elsewhere, in stacks that programs make themselves too, everything
 // counts.
+bool ConservativeRevoker::may_be_stack(const RootRange& root) {
+  const size_t size = root.mapping.size(), whole = os::default_stack_bytes();
+  return root.main_stack || (root.guard_below != 0 && (size == whole || root.guard_below + size == whole));
+}
+
 uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
   const Range mapping = root.mapping;
-  const size_t whole = os::default_stack_bytes();
-  const bool thread_stack =
-      root.guard_below != 0 && (mapping.size() == whole || root.guard_below + mapping.size() == whole);
-  if (!root.main_stack && !thread_stack) return 0;
+  if (!may_be_stack(root)) return 0;
   auto start_for = [&](uintptr_t stack_pointer, uintptr_t thread_pointer) -> uintptr_t {
     if (!mapping.contains(stack_pointer)) return 0;
-    const bool whole_stack = root.main_stack || (thread_stack && mapping.contains(thread_pointer) &&
-                                                 thread_pointer > stack_pointer &&
-                                                 mapping.end - thread_pointer <= kDescriptorRoom);
+    const bool whole_stack =
+        root.main_stack || (mapping.contains(thread_pointer) && thread_pointer > stack_pointer &&
+                            mapping.end - thread_pointer <= kDescriptorRoom);
     return whole_stack ? align_down(stack_pointer - kRedZone, sizeof(uint64_t)) : 0;
   };
   uintptr_t lowest = start_for(self_stack_pointer_, self_thread_pointer_);
@@ -140,6 +269,10 @@ void ConservativeRevoker::scan_root(Range range, RootAccess access) {
   figures_->root_bytes += range.size();
   if (request_->options->unaligned && range.begin == scanned_until_) scan_seam(range.begin);
   scanned_until_ = range.end;
+  scan(range, access);
+}
+
+void ConservativeRevoker::scan(Range range, RootAccess access) {
   if (access == RootAccess::copied)
     scan_copied(range);
   else
@@ -149,48 +282,55 @@ void ConservativeRevoker::scan_root(Range range, RootAccess access) {
 // The words across the end of one range and the beginning of the next, which may be read in different ways.
 void ConservativeRevoker::scan_seam(uintptr_t at) {
   constexpr size_t kHalf = sizeof(uint64_t);
-  if (copy_foreign(bounce, at - kHalf, 2 * kHalf) == 2 * kHalf) kernel_(target_, bounce, 2);
+  if (copy_foreign(scratch.bounce, at - kHalf, 2 * kHalf) == 2 * kHalf) kernel_(target_, scratch.bounce, 2);
 }
 
-void ConservativeRevoker::scan_copied(Range range) {
+uint64_t ConservativeRevoker::scan_copied(Range range) {
+  uint64_t news = 0;
   const size_t page = os::page_size();
   // Where words at any offset count, each piece begins with the last word of the one before.
   const size_t overlap = request_->options->unaligned ? sizeof(uint64_t) : 0;
   for (uintptr_t at = range.begin; at < range.end;) {
     const size_t wanted = range.end - at < kBounceBytes ? range.end - at : kBounceBytes;
-    const size_t got = copy_foreign(bounce, at, wanted);
-    kernel_(target_, bounce, got / sizeof(uint64_t));
+    const size_t got = copy_foreign(scratch.bounce, at, wanted);
+    news += kernel_(target_, scratch.bounce, got / sizeof(uint64_t));
     at += got;
     if (got < wanted) {
       at = align_down(at, page) + page;  // an unreadable page holds nothing to load
+      if (beside()) tracker_.lose();     // but may be readable again before the stop
     } else if (at < range.end) {
       at -= overlap;
     }
   }
+  return news;
 }
 
-// Skips what is free (it is zero) or painted (read later if it turns out to be held), a bitmap word at a
-// time.
+// Nothing in this word of the bitmaps can hold a pointer: free memory is zero, and what is painted is read
+// later if it turns out to be held. What was read beside the threads was widened already, so all that is
+// painted counts in the stop. Beside them the bits change, but a page that is handed out is written then.
+NONREUSE_READS_ANY_MEMORY bool ConservativeRevoker::is_empty(uint64_t word) const {
+  const uint64_t painted = phase_ == Phase::again ? 0 : request_->shadow->painted()[word];
+  return (request_->free_bits[word] | painted) == bits::kAll;
+}
+
 void ConservativeRevoker::scan_heap(Range range) {
-  const uint64_t* free_bits = request_->free_bits;
-  const uint64_t* painted = request_->shadow->painted();
-  uintptr_t live_begin = 0;
+  // Copying many little pieces costs more than reading what lies between.
+  const uintptr_t gap = beside() ? kCopiedGap : kWordBytes;
+  Range live{};
+  const auto flush = [&] {
+    figures_->heap_bytes += live.size();
+    scan_words(live.begin, live.end);
+  };
   for (uintptr_t at = range.begin; at < range.end; at += kWordBytes) {
-    const uint64_t word = (at - request_->base) / kWordBytes;
-    if ((free_bits[word] | painted[word]) != bits::kAll) {
-      if (live_begin == 0) live_begin = at;
-      continue;
+    if (is_empty((at - request_->base) / kWordBytes)) continue;
+    const uintptr_t end = at + kWordBytes < range.end ? at + kWordBytes : range.end;
+    if (live.empty() || at - live.end >= gap) {
+      if (!live.empty()) flush();
+      live.begin = at;
     }
-    if (live_begin != 0) {
-      figures_->heap_bytes += at - live_begin;
-      scan_words(live_begin, at);
-      live_begin = 0;
-    }
+    live.end = end;
   }
-  if (live_begin != 0) {
-    figures_->heap_bytes += range.end - live_begin;
-    scan_words(live_begin, range.end);
-  }
+  if (!live.empty()) flush();
 }
 
 // Of a chunk found hit. What was given back and trapped has no content.

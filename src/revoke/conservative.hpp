@@ -1,8 +1,16 @@
 // The backend for ordinary machines: a conservative sweep.
 //
-// With every other thread stopped, all memory that the program could load a pointer from is read, and each
-// aligned word that holds an address inside a painted chunk marks it as hit. Conservative: a number that
-// looks like an address holds a chunk back, it never frees one. What is read: registers, stacks from the
+// All memory that the program could load a pointer from is read, and each aligned word that holds an address
+// inside a painted chunk marks it as hit. Conservative: a number that looks like an address holds a chunk
+// back, it never frees one.
+//
+// Small programs are read with every other thread stopped. Where that would take longer than the option
+// `pause` allows, most is read beside the running threads first (docs/concurrency.md): each mapping is armed,
+// then read; then the threads are stopped, and registers, stacks, what could not be armed, and every page
+// written since it was armed are read. A word that moved meanwhile was written somewhere: to a register, a
+// stack, or a page that is read again.
+//
+// What is read: registers, stacks from the
 // stack pointer up, thread-local and static data, private and shared anonymous mappings, and the heap except
 // what is free or painted; chunks found hit are read as well, since a program may have stored pointers
 // through a dangling one.
@@ -10,39 +18,73 @@
 
 #include "platform/roots.hpp"
 #include "platform/thread_stop.hpp"
+#include "platform/write_tracker.hpp"
 #include "revoke/revoker.hpp"
 #include "revoke/scan.hpp"
 
 namespace nonreuse {
 
-class ConservativeRevoker : private RootVisitor {
+class ConservativeRevoker : private RootVisitor, private WriteSink {
  public:
   static constexpr bool kHolds = true;
 
   RevokeOutcome revoke(const RevokeRequest& request, RevokeFigures& figures);
-  void after_fork_in_child() { stopper_.after_fork_in_child(); }
+  void after_fork_in_child() {
+    stopper_.after_fork_in_child();
+    tracker_.after_fork_in_child();
+  }
 
  private:
+  enum class Phase : uint8_t {
+    whole,   // everything, with the threads stopped
+    beside,  // what can be armed, beside running threads
+    round,   // what was written to since, still beside them
+    again,   // the same and all the rest, with the threads stopped
+  };
+  bool beside() const { return phase_ == Phase::beside || phase_ == Phase::round; }
+
   void visit(const RootRange& root) override;
+  bool takes(const RootRange& root) override;
+  void take(const RootRange& root) override;
+  void written(Range pages, RootAccess access) override;
+
   RevokeOutcome sweep_spilled(uintptr_t stack_pointer);
+  bool worth_reading_beside() const;
+  void note_speed();
+  void read_beside();
+  void arm(Range range);
+  RevokeOutcome stop_and_sweep(uintptr_t stack_pointer);
   RevokeOutcome sweep_stopped(uintptr_t stack_pointer);
-  void scan(uintptr_t begin, uintptr_t end);
+  RootStatus walk();
+  void expand();
+  void scan(Range range, RootAccess access);
   void scan_root(Range range, RootAccess access);
-  void scan_copied(Range range);
+  uint64_t scan_copied(Range range);
   void scan_seam(uintptr_t at);
   void scan_heap(Range range);
+  bool is_empty(uint64_t word) const;
   void scan_registers();
   bool scan_content(Run chunk);
+  static bool may_be_stack(const RootRange& root);
   uintptr_t live_stack_start(const RootRange& root) const;
   uint64_t scan_words(uintptr_t begin, uintptr_t end);
 
   RootWalker walker_;
   ThreadStopper stopper_;
+  WriteTracker tracker_;
   ScanKernel kernel_ = nullptr;
+  // Of the last sweeps: CPU time for each MiB read, the roots, and CPU time of the reading in the stop.
+  uint64_t ns_per_mib_ = 125'000;
+  uint64_t root_bytes_ = 0;
+  uint64_t reading_ns_ = 0;
   // Of the sweep under way:
   const RevokeRequest* request_ = nullptr;
   RevokeFigures* figures_ = nullptr;
   ScanTarget target_{};
+  Phase phase_ = Phase::whole;
+  Range own_[4];  // the library's own memory, no roots
+  size_t armed_count_ = 0;
+  uint64_t again_bytes_ = 0;     // read again in this round, or in the stop
   uintptr_t scanned_until_ = 0;  // where the root range scanned last ended
   uintptr_t self_stack_pointer_ = 0;
   uintptr_t self_thread_pointer_ = 0;

@@ -25,17 +25,19 @@ class Policy {
   }
 
   // A sweep took `sweep_ns` of CPU; `elapsed_ns` of CPU passed since the one before ended (with this one).
-  void note_sweep(uint64_t sweep_ns, uint64_t elapsed_ns, uint64_t root_bytes, uint64_t live) {
+  void note_sweep(const Options& options, uint64_t sweep_ns, uint64_t elapsed_ns, uint64_t root_bytes,
+                  uint64_t live) {
     root_bytes_.store(root_bytes, std::memory_order_relaxed);
     not_before_.store(0, std::memory_order_relaxed);
     uint64_t minimum = minimum_.load(std::memory_order_relaxed);
     const uint64_t third = (live + root_bytes) / 3;
     const uint64_t cap = third > kCapMin ? third : kCapMin;
-    if (sweep_ns * 50 > elapsed_ns * kBudgetPercent)  // twice its budget: programs may be over soon
+    const uint64_t budget = elapsed_ns * options.cpu;
+    if (sweep_ns * 50 > budget)  // twice its budget: programs may be over soon
       minimum += minimum / 4;
-    else if (sweep_ns * 100 > elapsed_ns * kBudgetPercent)
+    else if (sweep_ns * 100 > budget)
       minimum += minimum / 18;  // a quarter in four sweeps
-    else if (sweep_ns * 400 < elapsed_ns * kBudgetPercent)
+    else if (sweep_ns * 400 < budget)
       minimum -= minimum / 32;
     if (minimum > cap) minimum = cap;
     if (minimum < kStart) minimum = kStart;
@@ -56,7 +58,6 @@ class Policy {
   static constexpr uint64_t kCapMin = 2u << 20;
   static constexpr uint64_t kFailureShare = 20;
   static constexpr uint64_t kFailurePause = 10'000'000;  // nanoseconds
-  static constexpr uint64_t kBudgetPercent = 5;
 
   std::atomic<uint64_t> minimum_{kStart};
   std::atomic<uint64_t> root_bytes_{0};

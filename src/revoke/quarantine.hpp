@@ -164,6 +164,8 @@ class Quarantine {
 
   // Bytes that a sweep could release: waiting or painted, not held; trapped chunks count little.
   uint64_t pending_bytes() const { return get(waiting_bytes_) + get(painted_bytes_); }
+  // Of these, what was sealed after the last painting.
+  uint64_t waiting_bytes() const { return get(waiting_bytes_); }
   uint64_t held_bytes() const { return get(held_bytes_); }
   uint64_t held_chunks() const { return get(held_chunks_); }
   uint64_t trapped_bytes() const { return get(trapped_bytes_); }

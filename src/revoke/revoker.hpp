@@ -16,13 +16,14 @@ enum class RevokeOutcome : uint8_t {
   blind,    // cannot be done in this process (roots cannot be seen); nothing may ever be released
 };
 
-// What a backend is told about the heap. Everything stays as it is until revoke() returns, since the caller
-// holds the heap's lock: chunks are neither handed out nor released meanwhile.
+// What a backend is told about the heap. Painted chunks stay as they are until revoke() returns; everything
+// else moves on (free memory is handed out, chunks are freed) unless the backend has frozen it.
 struct RevokeRequest {
   Shadow* shadow;
   uintptr_t base;             // address of granule 0
   Granule top;                // nothing at or above was ever handed out, or has been taken back
-  const uint64_t* free_bits;  // a set bit: the granule is free, and not handed out before revoke() returns
+  const uint64_t* free_bits;  // a set bit: the granule is free; may change until freeze()
+  uint64_t live;              // bytes of the heap that are in use and not painted, more or less
   Range heap;                 // all addresses that chunks may have
   Range tables;               // the library's own memory, not a root
   Range extra;                // more of it (may be empty)
@@ -30,16 +31,23 @@ struct RevokeRequest {
   Run (*chunk_at)(void* context, Granule granule);
   // True where the chunk's content was given back and touching it would stop the program.
   bool (*is_trapped)(void* context, Run chunk);
+  // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false
+  // once they run again. Takes the heap's locks.
+  void (*freeze)(void* context, bool still);
+  // True where other threads wait for the sweep, or will soon.
+  bool (*hurry)(void* context);
   void* context;
   const Options* options;
   bool wait = true;  // false: a backend that works beside the program may answer `pending`
 };
 
 struct RevokeFigures {
-  uint64_t root_bytes = 0;  // bytes read outside the heap
-  uint64_t heap_bytes = 0;  // bytes read in the heap
-  uint64_t pause_ns = 0;    // from the first thread stopped to all resumed; 0: nothing was stopped
-  Shadow::Held held;        // chunks found referenced: hit in the shadow, to the last granule
+  uint64_t root_bytes = 0;   // bytes read outside the heap
+  uint64_t heap_bytes = 0;   // bytes read in the heap
+  uint64_t pause_ns = 0;     // from the first thread stopped to all resumed; 0: nothing was stopped
+  uint64_t again_bytes = 0;  // of these, read again while threads stood still, since they were written to
+  bool beside = false;       // most was read beside running threads
+  Shadow::Held held;         // chunks found referenced: hit in the shadow, to the last granule
 };
 
 // A backend. When revoke() returns `cleared`, then for every painted chunk either each of its granules is

@@ -3,6 +3,8 @@
 
 #include "base/options.hpp"
 #include "base/types.hpp"
+#include "platform/address_space.hpp"
+#include "platform/attributes.hpp"
 
 namespace nonreuse {
 
@@ -12,6 +14,7 @@ struct ScanTarget {
   size_t extent;            // bytes
   const uint64_t* painted;  // one bit a granule
   uint64_t* hits;           // likewise; set where a word points at a painted granule
+  uint64_t* hit_summary;    // one bit for 2^kSummaryShift granules; set where one of them was hit
 };
 
 // Reads `count` words from `words` (aligned or not, all readable) and records hits. Returns how many hit
@@ -20,6 +23,17 @@ using ScanKernel = uint64_t (*)(const ScanTarget& target, const uint64_t* words,
 
 uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t count);
 uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count);  // x86-64 with AVX2 only
+
+// A word points at `granule`, which is painted. 1 if that is news.
+NONREUSE_ALWAYS_INLINE uint64_t record_hit(const ScanTarget& target, Granule granule) {
+  const uint64_t bit = uint64_t{1} << (granule & 63);
+  uint64_t& hits = target.hits[granule >> 6];
+  if ((hits & bit) != 0) return 0;
+  hits |= bit;
+  const uint64_t block = granule >> kSummaryShift;
+  target.hit_summary[block >> 6] |= uint64_t{1} << (block & 63);
+  return 1;
+}
 
 // True where this build and this processor can run the kernel.
 bool kernel_available(KernelChoice kernel);

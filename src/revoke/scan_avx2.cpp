@@ -38,9 +38,7 @@ uint64_t test_offsets(const ScanTarget& target, const uint64_t* offsets, size_t 
     const uint64_t bit = uint64_t{1} << (granule & 63);
     if ((target.painted[granule >> 6] & bit) == 0) [[likely]]
       continue;
-    uint64_t& hits = target.hits[granule >> 6];
-    news += (hits & bit) == 0;
-    hits |= bit;
+    news += record_hit(target, granule);
   }
   return news;
 }

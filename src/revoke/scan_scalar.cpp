@@ -15,9 +15,7 @@ uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t cou
     const Granule granule = offset >> kGranuleShift;
     const uint64_t bit = uint64_t{1} << (granule & 63);
     if ((target.painted[granule >> 6] & bit) == 0) continue;
-    uint64_t& hits = target.hits[granule >> 6];
-    news += (hits & bit) == 0;
-    hits |= bit;
+    news += record_hit(target, granule);
   }
   return news;
 }

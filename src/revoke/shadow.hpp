@@ -15,54 +15,53 @@ namespace nonreuse {
 
 class Shadow {
  public:
-  void attach(uint64_t* painted, uint64_t* hits, uint64_t* summary, uint64_t* expanded) {
-    painted_ = painted;
-    hits_ = hits;
-    summary_ = summary;
-    expanded_ = expanded;
-  }
+  struct Tables {
+    uint64_t* painted;      // one bit a granule
+    uint64_t* summary;      // one bit for 2^kSummaryShift granules: something is painted
+    uint64_t* hits;         // one bit a granule
+    uint64_t* hit_summary;  // as summary: something was hit
+    uint64_t* expanded;     // one bit a granule, set at the start of a hit chunk that was widened
+  };
+  void attach(const Tables& tables) { tables_ = tables; }
 
-  const uint64_t* painted() const { return painted_; }
-  uint64_t* hits() const { return hits_; }
+  const uint64_t* painted() const { return tables_.painted; }
+  uint64_t* hits() const { return tables_.hits; }
+  uint64_t* hit_summary() const { return tables_.hit_summary; }
 
   // False if any granule of the chunk was painted already: it was freed twice.
   bool paint(Run chunk) {
     uint64_t already = 0;
     bits::for_each_word(chunk.start, chunk.length, [&](uint64_t w, uint64_t m) {
-      already |= painted_[w] & m;
-      painted_[w] |= m;
+      already |= tables_.painted[w] & m;
+      tables_.painted[w] |= m;
     });
-    bits::set(summary_, chunk.start >> kSummaryShift,
-              ((chunk.end() - 1) >> kSummaryShift) - (chunk.start >> kSummaryShift) + 1);
+    set_blocks(tables_.summary, chunk);
     return already == 0;
   }
 
-  bool is_painted(Granule granule) const { return bits::test(painted_, granule); }
-  bool any_hit(Run chunk) const { return bits::any(hits_, chunk.start, chunk.length); }
+  bool is_painted(Granule granule) const { return bits::test(tables_.painted, granule); }
+  bool any_hit(Run chunk) const { return bits::any(tables_.hits, chunk.start, chunk.length); }
 
   // A word points at `granule`. True if this is news.
   bool hit(Granule granule) {
-    const uint64_t bit = uint64_t{1} << (granule & 63);
-    uint64_t& word = hits_[granule >> 6];
-    if ((painted_[granule >> 6] & bit) == 0 || (word & bit) != 0) return false;
-    word |= bit;
+    if (!is_painted(granule) || bits::test(tables_.hits, granule)) return false;
+    hit_chunk({granule, 1});
     return true;
   }
 
-  void hit_chunk(Run chunk) { bits::set(hits_, chunk.start, chunk.length); }
+  void hit_chunk(Run chunk) {
+    bits::set(tables_.hits, chunk.start, chunk.length);
+    set_blocks(tables_.hit_summary, chunk);
+  }
 
   // Calls f(word_index) for every word of the bitmaps below `limit` in which something is painted.
   template <class F>
   void for_each_painted_word(Granule limit, F&& f) const {
-    constexpr unsigned kWordsShift = kSummaryShift - 6;
-    const uint64_t blocks = ((limit + (uint64_t{1} << kSummaryShift) - 1) >> kSummaryShift);
-    for (uint64_t block = bits::find_set(summary_, 0, blocks); block < blocks;
-         block = bits::find_set(summary_, block + 1, blocks)) {
-      const uint64_t first = block << kWordsShift;
-      for (uint64_t word = first; word < first + (uint64_t{1} << kWordsShift); ++word) {
-        if (painted_[word] != 0) f(word);
+    for_each_block(tables_.summary, limit, [&](uint64_t block) {
+      for (uint64_t word = block << kWordsShift; word < (block + 1) << kWordsShift; ++word) {
+        if (tables_.painted[word] != 0) f(word);
       }
-    }
+    });
   }
 
   struct Held {
@@ -79,23 +78,19 @@ class Shadow {
     for (bool more = true; more;) {
       more = false;
       Granule done = 0;
-      for_each_painted_word(limit, [&](uint64_t word) {
-        const Granule end = (word + 1) << 6;
-        uint64_t pending = done >= end ? 0 : hits_[word];
-        if (done > word << 6) pending &= bits::kAll << (done & 63);
-        while (pending != 0) {
-          const Run chunk = chunk_of((word << 6) + static_cast<unsigned>(std::countr_zero(pending)));
-          pending &= pending - 1;
-          if (chunk.empty()) continue;
-          if (!bits::test(expanded_, chunk.start)) {
-            bits::set(expanded_, chunk.start, 1);
-            hit_chunk(chunk);
-            more |= content(chunk);
-            ++held_.chunks;
-            held_.granules += chunk.length;
+      for_each_block(tables_.hit_summary, limit, [&](uint64_t block) {
+        const Granule from = block << kSummaryShift;
+        for (Granule at = done > from ? done : from; at < from + (Granule{1} << kSummaryShift);) {
+          const uint64_t pending = tables_.hits[at >> 6] & bits::kAll << (at & 63);
+          if (pending == 0) {
+            at = (at | 63) + 1;
+            continue;
           }
-          done = chunk.end();
-          pending = done >= end ? 0 : hits_[word] & bits::kAll << (done & 63);
+          at = align_down(at, 64) + static_cast<unsigned>(std::countr_zero(pending));
+          const Run chunk = chunk_of(at++);
+          if (chunk.empty()) continue;
+          more |= widen(chunk, content);
+          at = done = chunk.end();
         }
       });
     }
@@ -106,42 +101,67 @@ class Shadow {
   // order, and unpaints them. Hits are forgotten; hit chunks stay painted. Returns the granules unpainted.
   template <class Release>
   Granules release(Granule limit, Release&& release) {
-    constexpr unsigned kWordsShift = kSummaryShift - 6;
     Granules total = 0;
-    const uint64_t blocks = ((limit + (uint64_t{1} << kSummaryShift) - 1) >> kSummaryShift);
-    for (uint64_t block = bits::find_set(summary_, 0, blocks); block < blocks;
-         block = bits::find_set(summary_, block + 1, blocks)) {
+    for_each_block(tables_.summary, limit, [&](uint64_t block) {
+      const bool any_hit = bits::test(tables_.hit_summary, block);
       uint64_t left = 0;
-      const uint64_t first = block << kWordsShift;
-      for (uint64_t word = first; word < first + (uint64_t{1} << kWordsShift); ++word) {
-        const uint64_t painted = painted_[word];
+      for (uint64_t word = block << kWordsShift; word < (block + 1) << kWordsShift; ++word) {
+        const uint64_t painted = tables_.painted[word];
         if (painted == 0) continue;
-        const uint64_t hits = hits_[word], clear = painted & ~hits;
+        uint64_t hits = 0;
+        if (any_hit && (hits = tables_.hits[word]) != 0) tables_.hits[word] = tables_.expanded[word] = 0;
+        const uint64_t clear = painted & ~hits;
         left |= painted & hits;
-        if (hits != 0) hits_[word] = expanded_[word] = 0;
         if (clear == 0) continue;
-        painted_[word] = painted & hits;
+        tables_.painted[word] = painted & hits;
         total += static_cast<unsigned>(std::popcount(clear));
         release(word, clear);
       }
-      if (left == 0) bits::clear(summary_, block, 1);
-    }
+      if (left == 0) bits::clear(tables_.summary, block, 1);
+      if (any_hit) bits::clear(tables_.hit_summary, block, 1);
+    });
     held_ = {};
     return total;
   }
 
   // Forgets the hits of a sweep that did not finish; everything stays painted.
   void forget_hits(Granule limit) {
-    for_each_painted_word(limit, [&](uint64_t word) { hits_[word] = expanded_[word] = 0; });
+    for_each_block(tables_.hit_summary, limit, [&](uint64_t block) {
+      for (uint64_t word = block << kWordsShift; word < (block + 1) << kWordsShift; ++word) {
+        tables_.hits[word] = tables_.expanded[word] = 0;
+      }
+      bits::clear(tables_.hit_summary, block, 1);
+    });
     held_ = {};
   }
 
  private:
-  uint64_t* painted_ = nullptr;
-  uint64_t* hits_ = nullptr;
-  uint64_t* summary_ = nullptr;
-  uint64_t* expanded_ = nullptr;  // at the start of chunks whose hits were widened and whose content was read
-  Held held_;                     // in the sweep under way
+  static constexpr unsigned kWordsShift = kSummaryShift - 6;  // words of the bitmaps in a block
+
+  static void set_blocks(uint64_t* summary, Run chunk) {
+    const uint64_t first = chunk.start >> kSummaryShift, last = (chunk.end() - 1) >> kSummaryShift;
+    bits::set(summary, first, last - first + 1);
+  }
+
+  template <class F>
+  static void for_each_block(const uint64_t* summary, Granule limit, F&& f) {
+    const uint64_t blocks = (limit + (uint64_t{1} << kSummaryShift) - 1) >> kSummaryShift;
+    for (uint64_t block = 0; (block = bits::find_set(summary, block, blocks)) < blocks; ++block) f(block);
+  }
+
+  // True if what the chunk holds made others hit.
+  template <class Content>
+  bool widen(Run chunk, Content&& content) {
+    if (bits::test(tables_.expanded, chunk.start)) return false;
+    bits::set(tables_.expanded, chunk.start, 1);
+    hit_chunk(chunk);
+    ++held_.chunks;
+    held_.granules += chunk.length;
+    return content(chunk);
+  }
+
+  Tables tables_{};
+  Held held_;  // widened so far in this sweep
 };
 
 }  // namespace nonreuse

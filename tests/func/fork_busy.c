@@ -1,11 +1,39 @@
 /* Forks a hundred times while four threads churn. Each child checks what it inherited, frees it, sweeps,
- * starts threads that allocate, forks once more now and then, and ends in one of the two ways. */
+ * starts threads that allocate, forks once more now and then, and ends in one of the two ways. With the
+ * argument "sweeping" two threads sweep without rest, so that forks fall into every state of a sweep, and in
+ * the children, too. */
 #include "func.h"
 
 #include <sys/wait.h>
 
 enum { kForks = 100, kInherited = 500, kSeconds = 20 };
 static unsigned char* inherited[kInherited];
+
+static bool sweeping;
+static atomic_bool sweepers_stop;
+static pthread_t sweepers[2];
+
+static void* sweep_on(void* seed) {
+  struct churn c = {.state = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 88172645463325252u};
+  while (!atomic_load(&sweepers_stop)) {
+    churn_some(&c, 1 + next_random(&c.state) % 20000);
+    sweep();
+  }
+  churn_end(&c);
+  return NULL;
+}
+
+static void sweepers_start(void) {
+  atomic_store(&sweepers_stop, false);
+  for (uintptr_t i = 0; sweeping && i < 2; ++i) {
+    CHECK(pthread_create(&sweepers[i], NULL, sweep_on, (void*)(i + 31)) == 0);
+  }
+}
+
+static void sweepers_end(void) {
+  atomic_store(&sweepers_stop, true);
+  for (int i = 0; sweeping && i < 2; ++i) CHECK(pthread_join(sweepers[i], NULL) == 0);
+}
 
 static void wait_for(pid_t child, int round) {
   int status = 0;
@@ -32,6 +60,7 @@ static void live_as_child(int round) {
     free(inherited[i]);
     inherited[i] = NULL;
   }
+  sweepers_start();
   churn_once(2 << 20, (uint64_t)round);
   sweep();
   churn_in_threads(2, 1 << 20);
@@ -46,14 +75,19 @@ static void live_as_child(int round) {
     }
     wait_for(grandchild, round);
   }
+  if (round % 3 != 0) sweepers_end(); /* else the process ends with them inside a sweep */
   if (round % 2 == 0) exit(0);
   _exit(0);
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+  sweeping = argc > 1 && strcmp(argv[1], "sweeping") == 0;
+  const int forks = sweeping ? kForks / 6 : kForks;
   hold_some();
-  churners_start(4);
-  for (int round = 0; round < kForks; ++round) {
+  churners_start(sweeping ? 2 : 4);
+  sweepers_start();
+  for (int round = 0; round < forks; ++round) {
+    if (sweeping) usleep((useconds_t)(round * 7919 % 3000));
     for (int i = 0; i < kInherited; ++i) {
       inherited[i] = malloc(100);
       CHECK(inherited[i] != NULL);
@@ -65,6 +99,7 @@ int main(void) {
     for (int i = 0; i < kInherited; ++i) free(inherited[i]);
     wait_for(child, round);
   }
+  sweepers_end();
   churners_end();
   return 0;
 }

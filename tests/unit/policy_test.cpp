@@ -13,13 +13,14 @@ constexpr uint64_t kSecond = 1'000'000'000;
 class PolicyTest : public CoreTest {
  protected:
   uint64_t threshold(uint64_t live = 0) const { return policy.threshold(options, live); }
-  void busy_sweep(uint64_t live = 0) { policy.note_sweep(kSecond, kSecond, 0, live); }
-  void idle_sweep(uint64_t live = 0) { policy.note_sweep(1, kSecond, 0, live); }
+  void busy_sweep(uint64_t live = 0) { policy.note_sweep(options, kSecond, kSecond, 0, live); }
+  void idle_sweep(uint64_t live = 0) { policy.note_sweep(options, 1, kSecond, 0, live); }
 
   Policy policy;
   Options options = [] {
     Options o{};
     o.percent = 25;
+    o.cpu = 5;
     return o;
   }();
 };
@@ -28,7 +29,7 @@ TEST_F(PolicyTest, ThePercentageOfLiveHeapAndRootsBeyondTheMinimum) {
   EXPECT_EQ(threshold(0), kStart);
   EXPECT_EQ(threshold(4 * kMiB), kStart);
   EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 25.0 * kMiB, 100);
-  policy.note_sweep(1, kSecond, 60 * kMiB, 100 * kMiB);
+  policy.note_sweep(options, 1, kSecond, 60 * kMiB, 100 * kMiB);
   EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 40.0 * kMiB, 100) << "roots count";
   options.percent = 200;
   EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 320.0 * kMiB, 1000);
@@ -52,9 +53,9 @@ TEST_F(PolicyTest, TheMaximumBoundsEverything) {
 }
 
 TEST_F(PolicyTest, TheMinimumGrowsFasterTheMoreSweepingTakes) {
-  policy.note_sweep(kSecond / 19, kSecond, 0, 100 * kMiB);  // a little above 5 %
+  policy.note_sweep(options, kSecond / 19, kSecond, 0, 100 * kMiB);  // a little above 5 %
   EXPECT_EQ(threshold(0), kStart + kStart / 18);
-  policy.note_sweep(kSecond / 9, kSecond, 0, 100 * kMiB);  // above 10 %
+  policy.note_sweep(options, kSecond / 9, kSecond, 0, 100 * kMiB);  // above 10 %
   EXPECT_EQ(threshold(0), (kStart + kStart / 18) * 5 / 4);
 }
 
@@ -74,9 +75,9 @@ TEST_F(PolicyTest, TheMinimumIsCappedAndFallsBack) {
 TEST_F(PolicyTest, AShareOfTheCpuBetweenTheBoundsChangesNothing) {
   for (int i = 0; i < 2; ++i) busy_sweep();
   const uint64_t before = threshold(0);
-  policy.note_sweep(kSecond / 33, kSecond, 0, 0);  // 3 %
+  policy.note_sweep(options, kSecond / 33, kSecond, 0, 0);  // 3 %
   EXPECT_EQ(threshold(0), before);
-  policy.note_sweep(kSecond / 19, kSecond, 0, 0);  // above 5 %
+  policy.note_sweep(options, kSecond / 19, kSecond, 0, 0);  // above 5 %
   EXPECT_GT(threshold(0), before);
 }
 
@@ -91,7 +92,7 @@ TEST_F(PolicyTest, AfterAFailureItWaitsTwentyTimesAsLongAsItTook) {
   EXPECT_TRUE(policy.must_wait(kSecond + kSecond / 100 - 1));
   EXPECT_FALSE(policy.must_wait(kSecond + kSecond / 100));
   policy.note_failure(kSecond, kSecond);
-  policy.note_sweep(kSecond / 33, kSecond, 0, 0);
+  policy.note_sweep(options, kSecond / 33, kSecond, 0, 0);
   EXPECT_FALSE(policy.must_wait(kSecond)) << "one success, and all is as before";
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "heap_world.hpp"
+#include "shadow_tables.hpp"
 
 namespace nonreuse {
 namespace {
@@ -12,11 +13,7 @@ constexpr Granule kGranules = Granule{1} << 22;
 
 class QuarantineTest : public CoreTest {
  protected:
-  QuarantineTest()
-      : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), expanded(kGranules / 64 + 64), summary(64) {
-    shadow.attach(painted.data(), hits.data(), summary.data(), expanded.data());
-    EXPECT_TRUE(space.init());
-  }
+  QuarantineTest() { EXPECT_TRUE(space.init()); }
 
   Batch* batch_of(std::initializer_list<Run> chunks) {
     Batch* batch = quarantine.take_batch_locked();
@@ -36,8 +33,8 @@ class QuarantineTest : public CoreTest {
   SimulatedMemory memory{64 * kMiB};
   Space space{memory};
   Quarantine<SimulatedMemory> quarantine{space};
-  std::vector<uint64_t> painted, hits, expanded, summary;
-  Shadow shadow;
+  ShadowTables tables{kGranules};
+  Shadow& shadow = tables.shadow;
 };
 
 TEST_F(QuarantineTest, ABatchEntryKeepsStartAndLength) {

@@ -66,6 +66,9 @@ class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoic
     const uint64_t found = kernel(target, reinterpret_cast<const uint64_t*>(from), count);
     ASSERT_EQ(hits, expected);
     ASSERT_EQ(found, news);
+    for (Granule word = 0; word < hits.size(); ++word) {
+      ASSERT_TRUE(hits[word] == 0 || bits::test(hit_summary.data(), word >> (kSummaryShift - 6))) << word;
+    }
   }
   void reset() {
     std::fill(hits.begin(), hits.end(), 0);
@@ -75,10 +78,13 @@ class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoic
   Random random{1};
   ScanKernel kernel = nullptr;
   std::vector<uint64_t> painted, hits, expected;
-  ScanTarget target{kBase, kExtent, nullptr, nullptr};
+  std::vector<uint64_t> hit_summary;
+  ScanTarget target{kBase, kExtent, nullptr, nullptr, nullptr};
   void aim() {
     target.painted = painted.data();
     target.hits = hits.data();
+    hit_summary.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
+    target.hit_summary = hit_summary.data();
   }
 };
 

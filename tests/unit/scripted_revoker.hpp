@@ -30,6 +30,15 @@ class ScriptedRevoker {
   // ---- Revoker ------------------------------------------------------------------------------------------
   RevokeOutcome revoke(const RevokeRequest& request, RevokeFigures& figures) {
     ++calls;
+    request.freeze(request.context, true);
+    const RevokeOutcome outcome = revoke_frozen(request, figures);
+    request.freeze(request.context, false);
+    return outcome;
+  }
+  void after_fork_in_child() { ++forks; }
+
+ private:
+  RevokeOutcome revoke_frozen(const RevokeRequest& request, RevokeFigures& figures) {
     if (during) during(request);
     RevokeOutcome outcome = RevokeOutcome::cleared;
     if (!outcomes.empty()) {
@@ -52,9 +61,7 @@ class ScriptedRevoker {
     figures.pause_ns = pause_ns;
     return RevokeOutcome::cleared;
   }
-  void after_fork_in_child() { ++forks; }
 
- private:
   static bool mark(const RevokeRequest& request, uintptr_t pointer) {
     const Granule granule = (pointer - request.base) >> kGranuleShift;
     return granule < request.top && request.shadow->hit(granule);

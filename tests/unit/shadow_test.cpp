@@ -1,11 +1,10 @@
 // The shadow bitmap against a model that keeps sets of chunks and granules.
-#include "revoke/shadow.hpp"
-
 #include <map>
 #include <set>
 #include <vector>
 
 #include "heap_world.hpp"
+#include "shadow_tables.hpp"
 
 namespace nonreuse {
 namespace {
@@ -14,11 +13,6 @@ constexpr Granule kGranules = Granule{1} << 18;  // 64 blocks of the summary
 
 class ShadowTest : public CoreTest {
  protected:
-  ShadowTest()
-      : painted(kGranules / 64 + 64), hits(kGranules / 64 + 64), expanded(kGranules / 64 + 64), summary(8) {
-    shadow.attach(painted.data(), hits.data(), summary.data(), expanded.data());
-  }
-
   // Chunks side by side or apart, of all sizes, in random order.
   std::vector<Run> random_chunks(Random& random, size_t most) {
     std::vector<Run> found;
@@ -46,21 +40,10 @@ class ShadowTest : public CoreTest {
         kGranules, [&](Granule granule) { return chunk_at(granule); }, [](Run) { return false; });
   }
   std::vector<Run> release(Granules* total) { return released_runs(shadow, kGranules, total); }
-  bool nothing_left() const {
-    for (const uint64_t word : painted) {
-      if (word != 0) return false;
-    }
-    for (const uint64_t word : hits) {
-      if (word != 0) return false;
-    }
-    for (const uint64_t word : summary) {
-      if (word != 0) return false;
-    }
-    return true;
-  }
+  bool nothing_left() const { return tables.all_clear(); }
 
-  std::vector<uint64_t> painted, hits, expanded, summary;
-  Shadow shadow;
+  ShadowTables tables{kGranules};
+  Shadow& shadow = tables.shadow;
   std::map<Granule, Run> chunks;
 };
 
@@ -109,7 +92,7 @@ TEST_F(ShadowTest, AHitIsWidenedToItsChunk) {
   for (const Granule where : {300u, 301u, 349u, 350u, 399u}) {
     shadow.forget_hits(kGranules);
     chunks.clear();
-    std::fill(painted.begin(), painted.end(), 0);
+    std::fill(tables.painted.begin(), tables.painted.end(), 0);
     paint({200, 100});
     paint({300, 100});
     paint({400, 100});
@@ -118,7 +101,7 @@ TEST_F(ShadowTest, AHitIsWidenedToItsChunk) {
     EXPECT_EQ(held.chunks, 1u);
     EXPECT_EQ(held.granules, 100u);
     for (Granule granule = 200; granule < 500; ++granule) {
-      ASSERT_EQ(bits::test(hits.data(), granule), granule >= 300 && granule < 400) << granule;
+      ASSERT_EQ(bits::test(tables.hits.data(), granule), granule >= 300 && granule < 400) << granule;
     }
   }
 }
@@ -128,8 +111,8 @@ TEST_F(ShadowTest, AHitIsWidenedToItsChunk) {
 TEST_F(ShadowTest, WhatHeldChunksPointAtIsHeldToo) {
   for (const bool upwards : {false, true}) {
     chunks.clear();
-    std::fill(painted.begin(), painted.end(), 0);
-    std::fill(hits.begin(), hits.end(), 0);
+    std::fill(tables.painted.begin(), tables.painted.end(), 0);
+    std::fill(tables.hits.begin(), tables.hits.end(), 0);
     constexpr Granule kChain = 50;
     for (Granule i = 0; i < kChain; ++i) paint({1000 + i * 100, 40});
     paint({90000, 40});
@@ -166,7 +149,7 @@ TEST_F(ShadowTest, HeldChunksStayPaintedUntilTheyAreNotHit) {
   EXPECT_EQ(total, 20u);
   for (Granule granule = 0; granule < 300; ++granule) {
     ASSERT_EQ(shadow.is_painted(granule), granule >= 70 && granule < 170);
-    ASSERT_FALSE(bits::test(hits.data(), granule)) << "hits are of one sweep";
+    ASSERT_FALSE(bits::test(tables.hits.data(), granule)) << "hits are of one sweep";
   }
   EXPECT_EQ(release(&total), (std::vector<Run>{{70, 100}}));
   EXPECT_TRUE(nothing_left());

@@ -1,0 +1,61 @@
+// Which pages were written since a moment: what lets a sweep read memory beside running threads.
+//
+// A page that is read while the program runs may be written behind the reader's back. Armed before it is
+// read, it is told afterwards if it was: whoever reads it again then, with everything at rest, has missed
+// nothing. Where the system cannot tell, it says so and all of a range must be read again.
+#pragma once
+
+#include "base/types.hpp"
+#include "platform/roots.hpp"
+
+namespace nonreuse {
+
+class WriteSink {
+ public:
+  // Whole pages, in ascending order. Must not allocate.
+  virtual void written(Range pages, RootAccess access) = 0;
+
+ protected:
+  ~WriteSink() = default;
+};
+
+// Source: linux Documentation/admin-guide/mm/userfaultfd.rst (write protection, asynchronous), pagemap.rst
+// (PAGEMAP_SCAN); membarrier(2). Holds two file descriptors between begin() and end(). Not thread-safe,
+// allocates nothing, leaves errno alone.
+class WriteTracker {
+ public:
+  // False where writes cannot be tracked: an older system, a system call filter, no descriptor to be had, or
+  // a self-test that failed. The test is made once in a process; a child of fork makes its own.
+  bool begin();
+  // From now on writes to the pages of `range`, of one mapping, are noted, by whomever, the kernel included.
+  // Tells the pages that hold something and were not armed, or were written since, each after it was armed,
+  // with every store visible that was made before: reading them now, and what is told later, is reading all.
+  // Where this fails, for some pages or for all, written() says so.
+  void arm(Range range, WriteSink& sink);
+  // Pages that were told could not be read: nothing is known of any.
+  void lose() { lost_ = true; }
+  // Whether written() can tell.
+  bool knows(Range range) { return !lost_ && is_ours(range); }
+  // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
+  // every thread stopped. False: nothing is known of them (some may have been told): read all of `range`.
+  bool written(Range range, WriteSink& sink);
+  void end();
+  void after_fork_in_child();
+
+ private:
+  enum class Verdict : uint8_t { unknown, good, bad };
+
+  bool open();
+  bool is_ours(Range range);
+  bool ask(Range range, uint64_t flags, WriteSink& sink);
+  bool test();
+  bool tested(Range pages, int ends[2]);
+  static bool moved_away_and_back(uintptr_t at, size_t size);
+
+  Verdict verdict_ = Verdict::unknown;
+  bool lost_ = false;  // pages may have been armed without being told
+  int faults_ = -1;    // userfaultfd
+  int pagemap_ = -1;
+};
+
+}  // namespace nonreuse
