@@ -14,6 +14,7 @@
 #include "base/report.hpp"
 #include "base/stats_page.hpp"
 #include "front/misuse.hpp"
+#include "front/misuse_capability.hpp"
 #include "front/statistics.hpp"
 #include "front/thread_front.hpp"
 #include "heap/heap.hpp"
@@ -36,8 +37,13 @@ enum class SweepResult : uint8_t {
 template <MemoryPlatform P, Revoker R>
 class Allocator {
  public:
+  using Pointers = PointersFor<P>;
+  using Wild = typename Pointers::Wild;
+  using Payload = typename Pointers::Payload;
+  using Chunk = typename Pointers::Chunk;
+
   constexpr Allocator(P& platform, R& revoker)
-      : space_(platform), heap_(space_), quarantine_(space_), revoker_(revoker) {}
+      : pointers_(platform), space_(platform), heap_(space_), quarantine_(space_), revoker_(revoker) {}
 
   // Call once, by one thread. False: no address space; every allocation fails.
   bool init(const Options& options);
@@ -57,7 +63,12 @@ class Allocator {
   // ---- quarantine -----------------------------------------------------------------------------------
   // Sweeps until all that was freed before the call was looked at.
   SweepResult revoke(ThreadFront& front);
-  bool revoking() const { return revoking_.load(std::memory_order_relaxed); }
+  bool revoking() const {
+    if constexpr (requires { revoker_.under_way(); }) {
+      if (revoker_.under_way()) return true;
+    }
+    return revoking_.load(std::memory_order_relaxed);
+  }
 
   // ---- threads --------------------------------------------------------------------------------------
   ThreadFront* make_front();               // nullptr: out of memory
@@ -84,9 +95,9 @@ class Allocator {
   static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;
   static constexpr Granules kRunMax = (32 * 1024) >> kGranuleShift;
 
-  static Granules granules_for(size_t size) { return (size >> kGranuleShift) + 1; }
   uintptr_t address(Granule granule) const { return base_ + (granule << kGranuleShift); }
 
+  Chunk chunk_of(Run run) const { return Chunk(address(run.start), run); }
   Payload hand_out(Granule start, Granules length, size_t size);
   Payload allocate_slow(ThreadFront& front, size_t size);
   Payload allocate_direct(Granules length, Granules alignment, size_t size);
@@ -102,7 +113,10 @@ class Allocator {
   void release_unowned(Run run);
 
   Run lookup(Wild pointer, const char* call);
-  Run claim(Wild pointer, const char* call);
+  NONREUSE_NOINLINE Run claim(Wild pointer, const char* call);
+  Run claim_chunk(Wild pointer, Granule start, const char* call);
+  bool judged(const Wild& pointer, Run chunk, const char* call);
+  void debug_revoke();
   [[noreturn]] NONREUSE_NOINLINE void reject(Wild pointer, const char* call);
   void free_other(ThreadFront& front, Wild pointer, const char* call);
   void put_away(ThreadFront& front, Run chunk);
@@ -110,11 +124,11 @@ class Allocator {
   void append(ThreadFront& front, Run chunk);
   NONREUSE_NOINLINE void seal(ThreadFront& front);
   NONREUSE_NOINLINE void consider_sweep();
-  bool shrink(ThreadFront& front, Run chunk, Granules length);
-  bool lengthen(Run chunk, Granules length);
+  bool shrink(ThreadFront& front, Wild pointer, Run chunk, Granules length);
+  bool lengthen(Wild pointer, Run chunk, Granules length);
 
   SweepResult sweep_all();
-  SweepResult sweep_pass(bool* more);
+  SweepResult sweep_pass(bool* more, bool wait = true);
   bool paint(bool* more);
   void release_clear(RevokeFigures& figures);
   void spend_painted();
@@ -132,6 +146,7 @@ class Allocator {
   // Read by every call, written at start only.
   uintptr_t base_ = 0;
   TagMap tags_;
+  [[no_unique_address]] Pointers pointers_;
   Options options_{};
 
   alignas(64) AddressSpace<P> space_;

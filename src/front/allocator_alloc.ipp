@@ -12,29 +12,29 @@ bool Allocator<P, R>::init(const Options& options) {
   owner_ = os::process_id();
   if (!space_.init() || !heap_.init()) return false;
   base_ = space_.address(0);
+  pointers_.attach(space_.platform());
   tags_ = heap_.tags();
   shadow_.attach({space_.shadow_bits(), space_.summary_bits(), space_.hit_bits(), space_.hit_summary_bits(),
                   space_.expanded_bits()});
   return true;
 }
 
-// Room for the request and one byte more, so that a pointer one past its end still points into the chunk.
 // Chunks whose pages are to be given back at free are whole pages.
 template <MemoryPlatform P, Revoker R>
 Granules Allocator<P, R>::chunk_length(size_t size) const {
-  const Granules length = granules_for(size);
+  const Granules length = pointers_.granules_for(size);
   if ((length << kGranuleShift) < options_.unmap) return length;
   return align_up(length, space_.page_size() >> kGranuleShift);
 }
 
 template <MemoryPlatform P, Revoker R>
-Payload Allocator<P, R>::hand_out(Granule start, Granules length, size_t size) {
-  return Chunk(address(start), {start, length}).payload(size);
+auto Allocator<P, R>::hand_out(Granule start, Granules length, size_t size) -> Payload {
+  return pointers_.payload(chunk_of({start, length}), size);
 }
 
 template <MemoryPlatform P, Revoker R>
-NONREUSE_ALWAYS_INLINE Payload Allocator<P, R>::allocate(ThreadFront& front, size_t size) {
-  const Granules length = granules_for(size);
+NONREUSE_ALWAYS_INLINE auto Allocator<P, R>::allocate(ThreadFront& front, size_t size) -> Payload {
+  const Granules length = pointers_.granules_for(size);
   if (length <= kSmallMax && kFreebufMode) [[likely]] {
     if (const uint8_t cached = front.cached[length]; cached != 0) [[likely]] {
       const Granule start = front.cache(length)[cached - 1];
@@ -55,7 +55,7 @@ NONREUSE_ALWAYS_INLINE Payload Allocator<P, R>::allocate(ThreadFront& front, siz
 }
 
 template <MemoryPlatform P, Revoker R>
-NONREUSE_NOINLINE Payload Allocator<P, R>::allocate_slow(ThreadFront& front, size_t size) {
+NONREUSE_NOINLINE auto Allocator<P, R>::allocate_slow(ThreadFront& front, size_t size) -> Payload {
   if (size > PTRDIFF_MAX || size >= space_.heap().size()) return {};
   const Granules length = chunk_length(size);
   wait_if_asked();
@@ -74,11 +74,11 @@ NONREUSE_NOINLINE Payload Allocator<P, R>::allocate_slow(ThreadFront& front, siz
 
 // From the free pool, without caches.
 template <MemoryPlatform P, Revoker R>
-Payload Allocator<P, R>::allocate_direct(Granules length, Granules alignment, size_t size) {
+auto Allocator<P, R>::allocate_direct(Granules length, Granules alignment, size_t size) -> Payload {
   Run run;
   {
     LockGuard guard(heap_.lock());
-    run = heap_.take_aligned(length, alignment);
+    run = heap_.take_aligned(length, pointers_.alignment_for(size, alignment));
   }
   if (run.empty()) return {};
   heap_.cleanse(run);
@@ -183,7 +183,7 @@ bool Allocator<P, R>::fetch(ThreadFront& front, Granules length) {
 // ---- aligned ----------------------------------------------------------------------------------------
 
 template <MemoryPlatform P, Revoker R>
-Payload Allocator<P, R>::allocate_aligned(ThreadFront& front, size_t alignment, size_t size) {
+auto Allocator<P, R>::allocate_aligned(ThreadFront& front, size_t alignment, size_t size) -> Payload {
   if (alignment <= kGranule) return allocate(front, size);
   if (size > PTRDIFF_MAX || alignment > PTRDIFF_MAX / 2 || size >= space_.heap().size()) return {};
   const Granules length = chunk_length(size);

@@ -10,10 +10,12 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild point
   if (kFreebufMode && start < heap_.top() && offset % kGranule == 0) [[likely]] {
     const uint8_t tag = tags_.load(start);
     if (TagMap::is_live_small(tag)) [[likely]] {
+      if (!judged(pointer, {start, tag}, call)) return;
       if (!tags_.claim(start, tag, os::single_threaded())) [[unlikely]]
         reject(pointer, call);
-      space_.platform().zero(pointer.address(), size_t{tag} << kGranuleShift);
+      space_.platform().zero(pointers_.own(pointer, base_), size_t{tag} << kGranuleShift);
       append(front, {start, tag});
+      debug_revoke();
       return;
     }
   }
@@ -38,13 +40,19 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chun
 template <MemoryPlatform P, Revoker R>
 NONREUSE_NOINLINE void Allocator<P, R>::free_other(ThreadFront& front, Wild pointer, const char* call) {
   put_away(front, claim(pointer, call));
+  debug_revoke();
 }
 
 // The live chunk that starts at `pointer`, now marked as freed. Its length is read under the claim: a realloc
 // that raced may have changed it just before.
 template <MemoryPlatform P, Revoker R>
 Run Allocator<P, R>::claim(Wild pointer, const char* call) {
-  const Granule start = lookup(pointer, call).start;
+  return claim_chunk(pointer, lookup(pointer, call).start, call);
+}
+
+// As claim, of a chunk whose pointer was judged already.
+template <MemoryPlatform P, Revoker R>
+Run Allocator<P, R>::claim_chunk(Wild pointer, Granule start, const char* call) {
   const uint8_t tag = tags_.load(start);
   if (!TagMap::is_live(tag) || !tags_.claim(start, tag, false)) reject(pointer, call);
   return {start, tags_.length(start)};
@@ -97,7 +105,32 @@ Run Allocator<P, R>::lookup(Wild pointer, const char* call) {
   const Granule start = offset >> kGranuleShift;
   if (base_ == 0 || start >= heap_.top() || offset % kGranule != 0) reject(pointer, call);
   if (!TagMap::is_live(tags_.load(start))) reject(pointer, call);
-  return {start, tags_.length(start)};
+  const Run chunk{start, tags_.length(start)};
+  judged(pointer, chunk, call);
+  return chunk;
+}
+
+// On a capability machine: whether the program hands in the whole capability that it was given, for `chunk`,
+// which is live and starts where the pointer points. The program stops where it does not.
+template <MemoryPlatform P, Revoker R>
+NONREUSE_ALWAYS_INLINE bool Allocator<P, R>::judged(const Wild& pointer, Run run, const char* call) {
+  if constexpr (Pointers::kCapabilities) {
+    const Chunk chunk = chunk_of(run);
+    const CapabilityFault fault = pointers_.judge(pointer, chunk);
+    if (fault != CapabilityFault::none) {
+      misuse::stop(call, chunk.address(), fault, chunk.bytes(), pointers_.length(pointer),
+                   pointers_.usable(chunk));
+    }
+  }
+  return true;
+}
+
+// The debugging setting of backends that have it: every free is followed by a revocation.
+template <MemoryPlatform P, Revoker R>
+NONREUSE_ALWAYS_INLINE void Allocator<P, R>::debug_revoke() {
+  if constexpr (requires { revoker_.every_free(); }) {
+    if (revoker_.every_free()) sweep_all();
+  }
 }
 
 template <MemoryPlatform P, Revoker R>
@@ -119,38 +152,38 @@ void Allocator<P, R>::reject(Wild pointer, const char* call) {
 
 template <MemoryPlatform P, Revoker R>
 size_t Allocator<P, R>::usable_size(Wild pointer) {
-  return (lookup(pointer, "malloc_usable_size").length << kGranuleShift) - 1;
+  return pointers_.usable(chunk_of(lookup(pointer, "malloc_usable_size")));
 }
 
 // ---- realloc ------------------------------------------------------------------------------------------
 
 template <MemoryPlatform P, Revoker R>
-Payload Allocator<P, R>::reallocate(ThreadFront& front, Wild old, size_t size) {
+auto Allocator<P, R>::reallocate(ThreadFront& front, Wild old, size_t size) -> Payload {
   const Run chunk = lookup(old, "realloc");
   if (size > PTRDIFF_MAX || size >= space_.heap().size()) return {};
   const Granules length = chunk_length(size);
-  const Payload same = hand_out(chunk.start, chunk.length, size);
-  if (length == chunk.length) return same;
-  if (length < chunk.length) {
+  const size_t usable = pointers_.usable(chunk_of(chunk));
+  const bool fits = pointers_.fits(chunk_of(chunk), size);
+  if (length == chunk.length && fits) return hand_out(chunk.start, chunk.length, size);
+  if (length < chunk.length && fits) {
     // Cutting off little costs more than it gives.
     const Granules saved = chunk.length - length;
-    if (saved < 4 || saved < chunk.length / 8 || shrink(front, chunk, length)) return same;
-  } else if (chunk.length > kSmallMax && lengthen(chunk, length)) {
-    return same;
+    if (saved < 4 || saved < chunk.length / 8) return hand_out(chunk.start, chunk.length, size);
+    if (Pointers::kMayShrink && shrink(front, old, chunk, length)) return hand_out(chunk.start, length, size);
+  } else if (length > chunk.length && chunk.length > kSmallMax && fits && lengthen(old, chunk, length)) {
+    return hand_out(chunk.start, length, size);
   }
   const Payload moved = allocate(front, size);
   if (!moved) return {};
-  const size_t keep = (chunk.length << kGranuleShift) - 1;
-  memcpy(moved.get(), reinterpret_cast<const void*>(old.address()), keep < size ? keep : size);
+  pointers_.copy(moved, chunk_of(chunk), usable < size ? usable : size);
   free(front, old, "realloc");
   return moved;
 }
 
 // The end of the chunk becomes a freed chunk of its own. The claim keeps a racing free or realloc out.
 template <MemoryPlatform P, Revoker R>
-bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
-  const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
-  if (!(claim(pointer, "realloc") == chunk)) reject(pointer, "realloc");
+bool Allocator<P, R>::shrink(ThreadFront& front, Wild pointer, Run chunk, Granules length) {
+  if (!(claim_chunk(pointer, chunk.start, "realloc") == chunk)) reject(pointer, "realloc");
   const Run tail{chunk.start + length, chunk.length - length};
   if (chunk.length > kSmallMax && length <= kSmallMax) tags_.clear({chunk.start + 1, 6});
   tags_.set_freed(tail.start, tail.length);
@@ -160,16 +193,16 @@ bool Allocator<P, R>::shrink(ThreadFront& front, Run chunk, Granules length) {
 }
 
 template <MemoryPlatform P, Revoker R>
-bool Allocator<P, R>::lengthen(Run chunk, Granules length) {
+bool Allocator<P, R>::lengthen(Wild pointer, Run chunk, Granules length) {
   // What is to trap at free must be whole pages from its start.
   const size_t bytes = length << kGranuleShift;
   if (bytes >= options_.unmap && address(chunk.start) % space_.page_size() != 0) return false;
-  const Wild pointer(reinterpret_cast<void*>(address(chunk.start)));
-  if (!(claim(pointer, "realloc") == chunk)) reject(pointer, "realloc");
+  if (!(claim_chunk(pointer, chunk.start, "realloc") == chunk)) reject(pointer, "realloc");
   bool longer;
   {
     LockGuard guard(heap_.lock());
     longer = heap_.extend(chunk, length);
+    if (longer) pointers_.forget_length(chunk_of(chunk));
     tags_.set_live(chunk.start, longer ? length : chunk.length);
   }
   if (longer) heap_.cleanse({chunk.end(), length - chunk.length});

@@ -53,13 +53,14 @@ void Allocator<P, R>::consider_sweep() {
   const uint64_t threshold = policy_.threshold(options_, live_bytes());
   if (quarantine_.pending_bytes() < threshold || policy_.must_wait(os::now_ns())) return;
   // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
+  const bool hurry = quarantine_.pending_bytes() >= 2 * threshold;
   if (!sweep_lock_.try_lock()) {
-    if (quarantine_.pending_bytes() < 2 * threshold) return;
+    if (!hurry) return;
     sweep_lock_.lock();
   }
   bool more = false;
   const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
-  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more);
+  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more, hurry);
   sweep_lock_.unlock();
 }
 
@@ -115,7 +116,7 @@ bool Allocator<P, R>::paint(bool* more) {
 
 // Under the sweep lock.
 template <MemoryPlatform P, Revoker R>
-SweepResult Allocator<P, R>::sweep_pass(bool* more) {
+SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   *more = false;
   // A handler of the program could move words about while memory is read, or leave by longjmp.
   const os::SignalsBlocked no_handlers;
@@ -144,12 +145,13 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
         [](void* self) { return static_cast<Allocator*>(self)->fork_waits_.load(std::memory_order_relaxed); },
         [](void* self) { static_cast<Allocator*>(self)->calm_.store(true, std::memory_order_relaxed); },
         this,
-        &options_};
+        &options_,
+        wait};
     outcome = revoker_.revoke(request, seen);
   }
   if (outcome == RevokeOutcome::cleared)
     release_clear(seen);
-  else
+  else if (outcome != RevokeOutcome::pending)
     report_failure(outcome, begin);
   const uint64_t cpu = os::thread_cpu_ns() - cpu_begin;
   const uint64_t cpu_end = os::process_cpu_ns();
@@ -167,8 +169,8 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more) {
   publish_statistics();
   wipe_dead_frames();
   return outcome == RevokeOutcome::cleared ? SweepResult::done
-         : outcome == RevokeOutcome::retry ? SweepResult::retry
-                                           : SweepResult::blind;
+         : outcome == RevokeOutcome::blind ? SweepResult::blind
+                                           : SweepResult::retry;
 }
 
 // What the revoker asks; only the sweeping thread calls these.
@@ -253,15 +255,21 @@ void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t begin_ns) {
   policy_.note_failure(now, now - begin_ns);
   if (outcome == RevokeOutcome::retry) {
     if (!retry_said_.exchange(true)) {
-      misuse::say("a thread did not stop in time for a sweep; freed memory waits longer (this is said once)");
+      misuse::say(
+          R::kHolds
+              ? "a thread did not stop in time for a sweep; freed memory waits longer (this is said once)"
+              : "the kernel refused to revoke; freed memory waits longer (this is said once)");
     }
     return;
   }
   spend_painted();
   if (options_.sweep && os::process_id() == owner_ && !blind_said_.exchange(true)) {
-    misuse::say(
-        "this process may not look at its own memory map or threads; freed memory is not reused, its pages "
-        "are given back (this is said once)");
+    misuse::say(R::kHolds ? "this process may not look at its own memory map or threads; freed memory is not "
+                            "reused, its pages "
+                            "are given back (this is said once)"
+                          : "this kernel does not revoke; freed memory is not reused, its pages are given "
+                            "back (this is said "
+                            "once)");
   }
 }
 

@@ -11,6 +11,7 @@ namespace nonreuse {
 
 enum class RevokeOutcome : uint8_t {
   cleared,  // everything painted and not hit is unreachable from now on
+  pending,  // under way; nothing may be released yet, and a later call goes on
   retry,    // could not be done this time (a thread did not stop); nothing may be released
   blind,    // cannot be done in this process (roots cannot be seen); nothing may ever be released
 };
@@ -40,6 +41,7 @@ struct RevokeRequest {
   void (*calm)(void* context);
   void* context;
   const Options* options;
+  bool wait = true;  // false: a backend that works beside the program may answer `pending`
 };
 
 struct RevokeFigures {
