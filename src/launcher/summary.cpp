@@ -37,8 +37,9 @@ std::string block(const std::string& heading, const nonreuse_statistics& s) {
                       bytes(s.held_bytes), bytes(s.freed_bytes));
   text += fmt::format("nonreuse:   sweeps      {}, {} abandoned, {} in all; {} released\n", s.sweeps,
                       s.sweeps_abandoned, duration(s.sweep_ns_total), bytes(s.released_bytes));
-  text += fmt::format("nonreuse:   pauses      {}, mean {}, 99 % below {}, max {}\n", s.stops, duration(pause_mean),
-                      duration(histogram_percentile(s.pause_histogram, 99)), duration(s.pause_ns_max));
+  text += fmt::format("nonreuse:   pauses      {}, mean {}, 99 % below {}, max {}\n", s.stops,
+                      duration(pause_mean), duration(histogram_percentile(s.pause_histogram, 99)),
+                      duration(s.pause_ns_max));
   return text;
 }
 
@@ -89,11 +90,11 @@ nonreuse_statistics total_of(const std::vector<StatsPage>& pages) {
   constexpr Field kGauges[] = {&S::held_chunks, &S::held_bytes, &S::quarantined_bytes, &S::decommitted_bytes,
                                &S::heap_bytes,  &S::live_bytes, &S::footprint_bytes,   &S::footprint_max};
   constexpr Field kLargest[] = {&S::pause_ns_max, &S::sweep_ns_max};
-  using Histogram = uint64_t (S::*)[NONREUSE_HISTOGRAM_BUCKETS];
+  using Histogram = uint64_t(S::*)[NONREUSE_HISTOGRAM_BUCKETS];
   constexpr Histogram kHistograms[] = {&S::pause_histogram, &S::sweep_histogram};
-  static_assert(sizeof(S) / sizeof(uint64_t) ==
-                    1 + std::size(kCounters) + std::size(kGauges) + std::size(kLargest) +
-                        std::size(kHistograms) * NONREUSE_HISTOGRAM_BUCKETS,
+  static_assert(sizeof(S) / sizeof(uint64_t) == 1 + std::size(kCounters) + std::size(kGauges) +
+                                                    std::size(kLargest) +
+                                                    std::size(kHistograms) * NONREUSE_HISTOGRAM_BUCKETS,
                 "a field of nonreuse_statistics is missing here");
   nonreuse_statistics sum = {};
   sum.version = 2;

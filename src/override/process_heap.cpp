@@ -189,7 +189,8 @@ void print_statistics() {
   pauses.text("nonreuse: pauses: ").number(s.stops).text(" stops, ").nanoseconds(s.pause_ns_total);
   pauses.text(" in all, 99 % below ").nanoseconds(histogram_percentile(s.pause_histogram, 99));
   pauses.text(", longest ").nanoseconds(s.pause_ns_max).text("; ").number(s.concurrent_sweeps);
-  print_line(pauses.text(" sweeps beside threads, ").bytes(s.reread_bytes).text(" read again in their stops"));
+  print_line(
+      pauses.text(" sweeps beside threads, ").bytes(s.reread_bytes).text(" read again in their stops"));
 }
 
 }  // namespace nonreuse

@@ -45,8 +45,8 @@ class RootVisitor {
   // Called for each range in ascending address order, no two overlapping. Must not allocate.
   virtual void visit(const RootRange& range) = 0;
   // Asked about each private anonymous mapping, or what own ranges leave of it, before its pages are looked
-  // for. True: the walker leaves it to take(), which is called at once, in the same order. Present pages of it
-  // may be read in place.
+  // for. True: the walker leaves it to take(), which is called at once, in the same order. Present pages of
+  // it may be read in place.
   virtual bool takes(const RootRange&) { return false; }
   virtual void take(const RootRange&) {}
 

@@ -41,9 +41,9 @@ NONREUSE_NOINLINE void with_registers_spilled(Body& body) {
   __asm__ volatile("" : : "r"(saved) : "memory");  // keeps the stores, and makes this no tail call
 }
 
-// Clears what calls that have returned left below the caller's frame. A sweep handles addresses of quarantined
-// chunks; left on the stack of a thread that ends they would hold these chunks for as long as the C library
-// keeps the stack.
+// Clears what calls that have returned left below the caller's frame. A sweep handles addresses of
+// quarantined chunks; left on the stack of a thread that ends they would hold these chunks for as long as the
+// C library keeps the stack.
 NONREUSE_NOINLINE inline void wipe_dead_frames() {
   constexpr size_t kDepth = 6 * 1024;  // what a sweep uses; it must fit every stack that a sweep fits
   char frames[kDepth];
