@@ -227,7 +227,8 @@ bool Heap<P>::join(Run run) {
     return true;
   }
   const Run before = free_run_before(run.start), after = free_run_after(run.end());
-  const bool victim = forget(before) | forget(after);
+  bool victim = forget(before);
+  if (forget(after)) victim = true;
   bits::set(free_, run.start, run.length);
   const Run merged{before.start, before.length + run.length + after.length};
   if (victim)
