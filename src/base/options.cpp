@@ -41,7 +41,7 @@ constexpr std::array kRows = {
          nullptr, "chunks of at least this size give their pages back at free"},
         offsetof(Options, unmap)},
     Row{{"pause", OptionType::number, nullptr, 0, 0, 60000000, nullptr,
-         "microseconds that a sweep may stop threads, if it can; longer ones read beside them (0: chosen)"},
+         "microseconds that a sweep may stop threads, if it can; longer ones read beside them (0: any)"},
         offsetof(Options, pause)},
     Row{{"cpu", OptionType::number, nullptr, 0, 1, 100, nullptr,
          "percent of CPU time that sweeping may take while memory allows it"},

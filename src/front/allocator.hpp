@@ -73,6 +73,8 @@ class Allocator {
   // ---- threads --------------------------------------------------------------------------------------
   ThreadFront* make_front();               // nullptr: out of memory
   void give_up_front(ThreadFront* front);  // the thread ends: all it owns is found by others at once
+  // A sweep beside running threads hurries from then on; before_fork() must follow.
+  void announce_fork() { fork_waits_.store(true, std::memory_order_relaxed); }
   void before_fork();
   void after_fork_in_parent();
   void after_fork_in_child(ThreadFront* self);
@@ -132,7 +134,7 @@ class Allocator {
   bool paint(bool* more);
   void release_clear(RevokeFigures& figures);
   void spend_painted();
-  void report_failure(RevokeOutcome outcome, uint64_t begin_ns);
+  void report_failure(RevokeOutcome outcome, uint64_t stood_ns);
   void freeze(bool still);
   template <class F>
   auto with_quarantine(F&& f);

@@ -45,6 +45,8 @@ template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::wait_if_asked() {
   if (!calm_.load(std::memory_order_relaxed)) [[likely]]
     return;
+  // Nobody sweeps in a process that was copied behind our back.
+  if (os::process_id() != owner_) return;
   LockGuard guard(sweep_lock_);
 }
 
@@ -55,7 +57,7 @@ void Allocator<P, R>::consider_sweep() {
   // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
   const bool hurry = quarantine_.pending_bytes() >= 2 * threshold;
   if (!sweep_lock_.try_lock()) {
-    if (!hurry) return;
+    if (!hurry || os::process_id() != owner_) return;
     sweep_lock_.lock();
   }
   bool more = false;
@@ -152,7 +154,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   if (outcome == RevokeOutcome::cleared)
     release_clear(seen);
   else if (outcome != RevokeOutcome::pending)
-    report_failure(outcome, begin);
+    report_failure(outcome, seen.stood_ns);
   const uint64_t cpu = os::thread_cpu_ns() - cpu_begin;
   const uint64_t cpu_end = os::process_cpu_ns();
   const uint64_t took = os::now_ns() - begin;
@@ -249,10 +251,10 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
 
 // Nothing may be released. Where that is for good, quarantined pages at least go back to the system.
 template <MemoryPlatform P, Revoker R>
-void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t begin_ns) {
+void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t stood_ns) {
   figures_.abandoned.add(1);
   const uint64_t now = os::now_ns();
-  policy_.note_failure(now, now - begin_ns);
+  policy_.note_failure(now, stood_ns);
   if (outcome == RevokeOutcome::retry) {
     if (!retry_said_.exchange(true)) {
       misuse::say(

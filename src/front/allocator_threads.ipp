@@ -81,7 +81,7 @@ void Allocator<P, R>::give_up_front(ThreadFront* front) {
 
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::before_fork() {
-  fork_waits_.store(true, std::memory_order_relaxed);
+  announce_fork();
   sweep_lock_.lock();
   fork_waits_.store(false, std::memory_order_relaxed);
   quarantine_.lock().lock();

@@ -54,6 +54,7 @@ bool ready() {
 
 void before_fork() {
   init_lock.lock();
+  process_heap.announce_fork();  // a thread in the shared front may be waiting for a sweep
   if (!in_shared) shared_lock.lock();
   process_heap.before_fork();
 }

@@ -229,6 +229,7 @@ class Walk final : public PageSink {
       flush();
       tell();
       visitor_.take(root_of(piece));
+      met_copied_ = true;  // it may have copied
       return;
     }
     if (count_ > 0 && !fits(piece)) flush();
@@ -241,7 +242,7 @@ class Walk final : public PageSink {
   }
 
   bool may_be_taken(const Piece& piece) const {
-    return piece.kind == MappingKind::private_anonymous && !never_direct_;
+    return piece.kind == MappingKind::private_anonymous && !piece.write_only && !never_direct_;
   }
   static RootRange root_of(const Piece& piece) {
     return RootRange{piece.range, RootAccess::direct, piece.main_stack, piece.whole, piece.guard_below};

@@ -34,6 +34,9 @@ class WriteTracker {
   void arm(Range range, WriteSink& sink);
   // Pages that were told could not be read: nothing is known of any.
   void lose() { lost_ = true; }
+  bool lost() const { return lost_; }
+  // Full of addresses: no root.
+  static Range own_memory();
   // Whether written() can tell.
   bool knows(Range range) { return !lost_ && is_ours(range); }
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
@@ -43,19 +46,30 @@ class WriteTracker {
   void after_fork_in_child();
 
  private:
+  class Handle {
+   public:
+    bool take(long opened);  // a descriptor, or -errno
+    void drop();
+    int fd() const { return fd_; }
+
+   private:
+    bool identify(uint64_t* device, uint64_t* inode) const;
+    int fd_ = -1;
+    uint64_t device_ = 0, inode_ = 0;
+  };
   enum class Verdict : uint8_t { unknown, good, bad };
 
   bool open();
   bool is_ours(Range range);
   bool ask(Range range, uint64_t flags, WriteSink& sink);
-  bool test();
-  bool tested(Range pages, int ends[2]);
-  static bool moved_away_and_back(uintptr_t at, size_t size);
+  Verdict test();
+  bool notes_writes(Range pages);
+  bool notes_moves(Range from, uintptr_t to);
 
   Verdict verdict_ = Verdict::unknown;
   bool lost_ = false;  // pages may have been armed without being told
-  int faults_ = -1;    // userfaultfd
-  int pagemap_ = -1;
+  Handle faults_;      // userfaultfd
+  Handle pagemap_;
 };
 
 }  // namespace nonreuse

@@ -16,10 +16,6 @@ constexpr size_t kWordBytes = kGranulesPerWord << kGranuleShift;  // heap bytes 
 constexpr uintptr_t kDescriptorRoom = 16384;
 // Smaller mappings are read in the stop: to arm one costs as much.
 constexpr size_t kArmedMin = 256 * 1024;
-// Who asks for no pause in particular gets one of a millisecond where the threads would stand for much
-// longer.
-constexpr uint64_t kPauseTarget = 1'000'000;
-constexpr uint64_t kPauseUnasked = 50'000'000;
 constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
 constexpr int kRounds = 12;
 constexpr size_t kArmedPart = size_t{8} << 20;
@@ -53,8 +49,8 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   request_->freeze(request_->context, true);
   const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
   request_->freeze(request_->context, false);
+  figures_->beside = beside && !tracker_.lost();
   if (beside) tracker_.end();
-  figures_->beside = beside;
   figures_->again_bytes = beside ? again_bytes_ : 0;
   if (outcome == RevokeOutcome::cleared)
     note_speed();
@@ -69,7 +65,7 @@ bool ConservativeRevoker::worth_reading_beside() const {
   if (os::single_threaded() || request_->options->unaligned || !copy_foreign_is_direct()) return false;
   const uint64_t whole_pause = ((request_->live + root_bytes_) >> 10) * ns_per_mib_ >> 10;
   const uint64_t pause = request_->options->pause;
-  return whole_pause > (pause != 0 ? pause * 1000 : kPauseUnasked);
+  return pause != 0 && whole_pause > pause * 1000;
 }
 
 // In CPU time, which other programs do not stretch; small sweeps cost much that has nothing to do with size.
@@ -88,14 +84,13 @@ void ConservativeRevoker::read_beside() {
   walk();
   expand();
   phase_ = Phase::round;
-  const uint64_t pause = request_->options->pause;
-  const uint64_t little = ((pause != 0 ? pause * 1000 : kPauseTarget) / 2 << 20) / (ns_per_mib_ + 1);
+  const uint64_t little = (request_->options->pause * 500 << 20) / (ns_per_mib_ + 1);
   uint64_t before = ~uint64_t{0};
   bool calm = false;
   for (int round = 0; round < kRounds && !request_->hurry(request_->context); ++round) {
     again_bytes_ = 0;
     walk();
-    if (again_bytes_ <= little) break;
+    if (again_bytes_ <= little || tracker_.lost()) break;
     const bool stuck = again_bytes_ > before / 4 * 3;
     if (stuck && calm) break;
     if (stuck) request_->calm(request_->context);
@@ -108,8 +103,12 @@ void ConservativeRevoker::read_beside() {
 
 // A part at a time: what is armed must be read.
 void ConservativeRevoker::arm(Range range) {
-  for (uintptr_t at = range.begin; at < range.end && !request_->hurry(request_->context); at += kArmedPart) {
-    tracker_.arm({at, range.end - at > kArmedPart ? at + kArmedPart : range.end}, *this);
+  for (uintptr_t at = range.begin;
+       at < range.end && !tracker_.lost() && !request_->hurry(request_->context);) {
+    const uintptr_t next = align_down(at, kArmedPart) + kArmedPart;
+    const uintptr_t end = next < range.end ? next : range.end;
+    tracker_.arm({at, end}, *this);
+    at = end;
   }
 }
 
@@ -120,14 +119,16 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   if (options.stop == StopChoice::signal) method = StopMethod::signal;
   const uint64_t begin = os::now_ns();
   const StopResult stopped = stopper_.stop(method, options.stop_timeout * 1'000'000);
+  figures_->stood_ns = os::now_ns() - begin;
   if (stopped == StopResult::timed_out) return RevokeOutcome::retry;
   if (stopped == StopResult::refused) return RevokeOutcome::blind;
   const uint64_t reading_begin = os::thread_cpu_ns();
   const RevokeOutcome outcome = sweep_stopped(stack_pointer);
   reading_ns_ = os::thread_cpu_ns() - reading_begin;
+  figures_->stood_ns = os::now_ns() - begin;
   if (stopped == StopResult::stopped) {
     const bool stayed = stopper_.resume();
-    figures_->pause_ns = os::now_ns() - begin;
+    figures_->pause_ns = figures_->stood_ns = os::now_ns() - begin;
     // Else they ran while they were read: what was not hit proves nothing.
     if (!stayed) return RevokeOutcome::retry;
   }
@@ -150,6 +151,7 @@ RootStatus ConservativeRevoker::walk() {
   own_[0] = request_->tables;
   own_[1] = request_->extra;
   own_[2] = stopper_.own_memory();
+  own_[4] = WriteTracker::own_memory();
   own_[3] = {reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
   return walker_.walk(own_, sizeof own_ / sizeof own_[0], *this);
 }

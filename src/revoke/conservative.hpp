@@ -82,7 +82,7 @@ class ConservativeRevoker : private RootVisitor, private WriteSink {
   RevokeFigures* figures_ = nullptr;
   ScanTarget target_{};
   Phase phase_ = Phase::whole;
-  Range own_[4];                 // the library's own memory, no roots
+  Range own_[5];                 // the library's own memory, no roots
   uint64_t again_bytes_ = 0;     // read again in this round, or in the stop
   uintptr_t scanned_until_ = 0;  // where the root range scanned last ended
   uintptr_t self_stack_pointer_ = 0;

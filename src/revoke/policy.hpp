@@ -44,11 +44,10 @@ class Policy {
     minimum_.store(minimum, std::memory_order_relaxed);
   }
 
-  // A sweep that ended at `now_ns` released nothing, because it could not see everything or stop everyone; it
-  // took `took_ns`, in which the program may have stood still. The next waits for kFailureShare times as
-  // long.
-  void note_failure(uint64_t now_ns, uint64_t took_ns) {
-    const uint64_t pause = took_ns * kFailureShare;
+  // A sweep that ended at `now_ns` released nothing, because it could not see everything or stop everyone;
+  // the program stood still for `stood_ns`. The next waits for kFailureShare times as long.
+  void note_failure(uint64_t now_ns, uint64_t stood_ns) {
+    const uint64_t pause = stood_ns * kFailureShare;
     not_before_.store(now_ns + (pause > kFailurePause ? pause : kFailurePause), std::memory_order_relaxed);
   }
   bool must_wait(uint64_t now_ns) const { return now_ns < not_before_.load(std::memory_order_relaxed); }

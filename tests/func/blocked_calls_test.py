@@ -38,7 +38,7 @@ def main():
     running = {name: start(program, library, *how) for name, how in RUNS.items()}
     results, problems, skipped = {}, [], []
     for name, process in running.items():
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=150)
         if process.returncode == 77:
             skipped.append(f"{name}: {out.strip()}")
             continue
