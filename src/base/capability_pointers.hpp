@@ -14,6 +14,7 @@
 
 #include <concepts>
 
+#include "base/pointers.hpp"
 #include "base/types.hpp"
 
 namespace nonreuse {
@@ -85,17 +86,7 @@ class CapabilityPointers {
     bool any_ = false;
   };
 
-  class Chunk {
-   public:
-    Chunk(uintptr_t address, Run run) : address_(address), run_(run) {}
-    uintptr_t address() const { return address_; }
-    Run run() const { return run_; }
-    size_t bytes() const { return run_.length << kGranuleShift; }
-
-   private:
-    uintptr_t address_;
-    Run run_;
-  };
+  using Chunk = nonreuse::Chunk;
 
   static constexpr bool kCapabilities = true;
   // The end of a live chunk must not be reused: the capability that covered it has its base in the chunk's

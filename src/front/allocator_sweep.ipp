@@ -266,12 +266,11 @@ void Allocator<P, R>::report_failure(RevokeOutcome outcome, uint64_t stood_ns) {
   }
   spend_painted();
   if (options_.sweep && os::process_id() == owner_ && !blind_said_.exchange(true)) {
-    misuse::say(R::kHolds ? "this process may not look at its own memory map or threads; freed memory is not "
-                            "reused, its pages "
-                            "are given back (this is said once)"
-                          : "this kernel does not revoke; freed memory is not reused, its pages are given "
-                            "back (this is said "
-                            "once)");
+    misuse::say(R::kHolds
+                    ? "this process may not look at its own memory map or threads; freed memory is not "
+                      "reused, its pages are given back (this is said once)"
+                    : "this kernel does not revoke; freed memory is not reused, its pages are given back "
+                      "(this is said once)");
   }
 }
 

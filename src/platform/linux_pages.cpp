@@ -10,6 +10,7 @@
 #include "platform/linux_maps.hpp"
 #include "platform/linux_pagemap_scan.hpp"
 #include "platform/linux_syscall.hpp"
+#include "platform/linux_test_pages.hpp"
 
 namespace nonreuse {
 namespace {
@@ -19,8 +20,6 @@ constexpr uint64_t kEntryPresent = uint64_t{1} << 63;
 constexpr uint64_t kEntrySwapped = uint64_t{1} << 62;
 constexpr uint64_t kEntryFile = uint64_t{1} << 61;
 constexpr uint64_t kEntryGuard = uint64_t{1} << 58;  // always 0 before Linux 6.15
-
-constexpr int kAdviseNoHugePage = 15;
 
 enum class Verdict : uint8_t { unknown, good, bad };
 
@@ -66,35 +65,7 @@ class Joiner {
   RootAccess access_ = RootAccess::direct;
 };
 
-// Remembers which of a few pages were told, for the tests.
-class Marks final : public PageSink {
- public:
-  Marks(uintptr_t base, size_t page_size) : base_(base), page_size_(page_size) {}
-  void pages(Range range, RootAccess) override {
-    for (uintptr_t page = range.begin; page < range.end; page += page_size_) {
-      const size_t index = (page - base_) / page_size_;
-      if (page < base_ || index >= 32) continue;
-      bits_ |= 1u << index;
-    }
-  }
-  unsigned bits() const { return bits_; }
-
- private:
-  uintptr_t base_;
-  size_t page_size_;
-  unsigned bits_ = 0;
-};
-
 constexpr size_t kTestPages = 3;
-
-uintptr_t map_test_pages(size_t page_size, int sharing) {
-  const long base = sys::call(SYS_mmap, nullptr, kTestPages * page_size, PROT_READ | PROT_WRITE,
-                              sharing | MAP_ANONYMOUS, -1, 0);
-  if (sys::failed(base)) return 0;
-  // A huge page, or one of the sizes between, would make the neighbours present.
-  sys::call(SYS_madvise, base, kTestPages * page_size, kAdviseNoHugePage);
-  return static_cast<uintptr_t>(base);
-}
 
 }  // namespace
 
@@ -126,7 +97,7 @@ bool PageFinder::usable(PageSource source) {
   if (source <= PageSource::pagemap && pagemap_ < 0) return false;
   Verdict& verdict = verdicts[static_cast<size_t>(source)];
   if (verdict == Verdict::unknown) {
-    const uintptr_t pages = map_test_pages(page_size_, MAP_PRIVATE);
+    const uintptr_t pages = map_test_pages(kTestPages * page_size_, MAP_PRIVATE);
     if (pages == 0) return false;
     const bool good = test_pages(source, pages);
     sys::call(SYS_munmap, pages, kTestPages * page_size_);
@@ -142,7 +113,7 @@ bool PageFinder::usable(PageSource source) {
 bool PageFinder::test_pages(PageSource source, uintptr_t pages) {
   *reinterpret_cast<volatile uintptr_t*>(pages + page_size_) = 1;
   const Range range{pages, pages + kTestPages * page_size_};
-  Marks marks(pages, page_size_);
+  PageMarks marks(pages, page_size_);
   uintptr_t done = range.begin;
   switch (source) {
     case PageSource::pagemap_scan:
@@ -165,12 +136,12 @@ bool PageFinder::test_pages(PageSource source, uintptr_t pages) {
 // some of the beginning of 2019.
 bool PageFinder::test_shared() {
   if (shared_verdict == Verdict::unknown) {
-    const uintptr_t pages = map_test_pages(page_size_, MAP_SHARED);
+    const uintptr_t pages = map_test_pages(kTestPages * page_size_, MAP_SHARED);
     if (pages == 0) return false;
     const Range range{pages, pages + kTestPages * page_size_};
     *reinterpret_cast<volatile uintptr_t*>(pages + page_size_) = 1;
     sys::call(SYS_madvise, range.begin, range.size(), MADV_DONTNEED);
-    Marks marks(pages, page_size_);
+    PageMarks marks(pages, page_size_);
     const bool answered = ask_mincore(range, RootAccess::copied, marks) == range.end;
     sys::call(SYS_munmap, range.begin, range.size());
     if (swap_in_use()) return true;  // untested, and not believed

@@ -7,15 +7,6 @@
 
 namespace nonreuse {
 
-class PageSink {
- public:
-  // Whole pages, in ascending order, no two calls overlapping.
-  virtual void pages(Range range, RootAccess access) = 0;
-
- protected:
-  ~PageSink() = default;
-};
-
 // One answer of PAGEMAP_SCAN (struct page_region).
 struct PageRegion {
   uint64_t start;

@@ -12,6 +12,7 @@
 #include "platform/linux_pagemap_scan.hpp"
 #include "platform/linux_pages.hpp"
 #include "platform/linux_syscall.hpp"
+#include "platform/linux_test_pages.hpp"
 #include "platform/write_tracker.hpp"
 
 namespace nonreuse {
@@ -39,21 +40,6 @@ constexpr long kUserModeOnly = 1;
 // Full of addresses of pages, hence no root. Under the sweep lock, so one is enough.
 constexpr size_t kRegions = 64;
 alignas(64) PageRegion regions[kRegions];
-
-// Remembers which pages were told.
-class Marks final : public WriteSink {
- public:
-  Marks(uintptr_t base, size_t page) : base_(base), page_(page) {}
-  void written(Range pages, RootAccess) override {
-    for (uintptr_t at = pages.begin; at < pages.end; at += page_) bits_ |= 1u << ((at - base_) / page_ & 31);
-  }
-  unsigned bits() const { return bits_; }
-
- private:
-  uintptr_t base_;
-  size_t page_;
-  unsigned bits_ = 0;
-};
 
 constexpr size_t kTestPages = 6;
 
@@ -137,7 +123,7 @@ bool WriteTracker::is_ours(Range range) {
   return !sys::failed(sys::call(SYS_ioctl, faults_.fd(), kRegister, &mapping));
 }
 
-void WriteTracker::arm(Range range, WriteSink& sink) {
+void WriteTracker::arm(Range range, PageSink& sink) {
   if (!is_ours(range)) return;
   if (!ask(range, kScanChecked | kScanProtect, sink)) lost_ = true;
 }
@@ -147,13 +133,13 @@ void WriteTracker::after_fork_in_child() {
   verdict_ = Verdict::unknown;
 }
 
-bool WriteTracker::written(Range range, WriteSink& sink) {
+bool WriteTracker::written(Range range, PageSink& sink) {
   return knows(range) && ask(range, kScanChecked, sink);
 }
 
 // Tells pages that hold something and are not write-protected; protects them first where the flags say so.
 // Pages that hold nothing are left alone: to protect them would fill page tables.
-bool WriteTracker::ask(Range range, uint64_t flags, WriteSink& sink) {
+bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink) {
   // Guard pages cannot be read. Before Linux 6.15 they cannot be told from swapped ones.
   static constinit bool guards_are_known = true;
   for (uintptr_t at = range.begin; at < range.end;) {
@@ -177,7 +163,7 @@ bool WriteTracker::ask(Range range, uint64_t flags, WriteSink& sink) {
     if ((flags & kScanProtect) != 0 && sys::failed(sys::call(SYS_membarrier, kBarrier, 0, 0))) return false;
     for (long i = 0; i < count; ++i) {
       const bool swapped = (regions[i].categories & kPageSwapped) != 0;
-      sink.written({regions[i].start, regions[i].end}, swapped ? RootAccess::copied : RootAccess::direct);
+      sink.pages({regions[i].start, regions[i].end}, swapped ? RootAccess::copied : RootAccess::direct);
     }
     if (static_cast<size_t>(count) < kRegions) return true;
     at = regions[count - 1].end;
@@ -188,21 +174,15 @@ bool WriteTracker::ask(Range range, uint64_t flags, WriteSink& sink) {
 // Makes a mapping of its own and asks about it. A mapping that cannot be had says nothing about the system.
 WriteTracker::Verdict WriteTracker::test() {
   const size_t page = getauxval(AT_PAGESZ);
-  const auto map = [page](size_t pages) {
-    const long at = sys::call(SYS_mmap, nullptr, pages * page, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (!sys::failed(at)) sys::call(SYS_madvise, at, pages * page, MADV_NOHUGEPAGE);
-    return at;
-  };
-  const long base = map(kTestPages), moved = map(1);
+  const uintptr_t base = map_test_pages(kTestPages * page, MAP_PRIVATE);
+  const uintptr_t moved = map_test_pages(page, MAP_PRIVATE);
   Verdict verdict = Verdict::unknown;
-  if (!sys::failed(base) && !sys::failed(moved)) {
-    const auto begin = static_cast<uintptr_t>(base), from = static_cast<uintptr_t>(moved);
-    const bool good = notes_writes({begin, begin + (kTestPages - 1) * page}) &&
-                      notes_moves({from, from + page}, begin + (kTestPages - 1) * page);
+  if (base != 0 && moved != 0) {
+    const uintptr_t last = base + (kTestPages - 1) * page;
+    const bool good = notes_writes({base, last}) && notes_moves({moved, moved + page}, last);
     verdict = good ? Verdict::good : Verdict::bad;
   }
-  if (!sys::failed(base)) sys::call(SYS_munmap, base, kTestPages * page);
+  if (base != 0) sys::call(SYS_munmap, base, kTestPages * page);
   return verdict;
 }
 
@@ -214,7 +194,7 @@ bool WriteTracker::notes_writes(Range pages) {
     return reinterpret_cast<volatile uintptr_t*>(pages.begin + index * page);
   };
   for (size_t i = 0; i < 4; ++i) *word(i) = 1;
-  Marks armed(pages.begin, page), before(pages.begin, page);
+  PageMarks armed(pages.begin, page), before(pages.begin, page);
   arm(pages, armed);
   if (armed.bits() != 0b1111 || !written(pages, before) || before.bits() != 0) return false;
   *word(0) = 2;
@@ -223,7 +203,7 @@ bool WriteTracker::notes_writes(Range pages) {
   *word(3) = 4;
   *word(4) = 5;
   constexpr unsigned kExpected = 0b11101;
-  Marks after(pages.begin, page), again(pages.begin, page), none(pages.begin, page);
+  PageMarks after(pages.begin, page), again(pages.begin, page), none(pages.begin, page);
   if (!written(pages, after) || after.bits() != kExpected) return false;
   arm(pages, again);
   if (again.bits() != kExpected) return false;
@@ -235,7 +215,7 @@ bool WriteTracker::notes_writes(Range pages) {
 // something there next.
 bool WriteTracker::notes_moves(Range from, uintptr_t to) {
   *reinterpret_cast<volatile uintptr_t*>(from.begin) = 1;
-  Marks armed(from.begin, from.size()), after(to, from.size());
+  PageMarks armed(from.begin, from.size()), after(to, from.size());
   arm(from, armed);
   const long moved =
       sys::call(SYS_mremap, from.begin, from.size(), from.size(), MREMAP_MAYMOVE | MREMAP_FIXED, to);

@@ -23,6 +23,16 @@ enum class PageSource : uint8_t {
   all,           // nothing is known: every page of every root mapping is reported as `copied`
 };
 
+// Is told about pages.
+class PageSink {
+ public:
+  // Whole pages, in ascending order, no two calls overlapping.
+  virtual void pages(Range range, RootAccess access) = 0;
+
+ protected:
+  ~PageSink() = default;
+};
+
 struct RootRange {
   Range range;  // page-aligned; where an own range was cut out, aligned to 64 bytes
   RootAccess access;

@@ -10,15 +10,6 @@
 
 namespace nonreuse {
 
-class WriteSink {
- public:
-  // Whole pages, in ascending order. Must not allocate.
-  virtual void written(Range pages, RootAccess access) = 0;
-
- protected:
-  ~WriteSink() = default;
-};
-
 // Source: linux Documentation/admin-guide/mm/userfaultfd.rst (write protection, asynchronous), pagemap.rst
 // (PAGEMAP_SCAN); membarrier(2). Holds two file descriptors between begin() and end(). Not thread-safe,
 // allocates nothing, leaves errno alone.
@@ -31,7 +22,7 @@ class WriteTracker {
   // Tells the pages that hold something and were not armed, or were written since, each after it was armed,
   // with every store visible that was made before: reading them now, and what is told later, is reading all.
   // Where this fails, for some pages or for all, written() says so.
-  void arm(Range range, WriteSink& sink);
+  void arm(Range range, PageSink& sink);
   // Pages that were told could not be read: nothing is known of any.
   void lose() { lost_ = true; }
   bool lost() const { return lost_; }
@@ -41,7 +32,7 @@ class WriteTracker {
   bool knows(Range range) { return !lost_ && is_ours(range); }
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
   // every thread stopped. False: nothing is known of them (some may have been told): read all of `range`.
-  bool written(Range range, WriteSink& sink);
+  bool written(Range range, PageSink& sink);
   void end();
   void after_fork_in_child();
 
@@ -61,7 +52,7 @@ class WriteTracker {
 
   bool open();
   bool is_ours(Range range);
-  bool ask(Range range, uint64_t flags, WriteSink& sink);
+  bool ask(Range range, uint64_t flags, PageSink& sink);
   Verdict test();
   bool notes_writes(Range pages);
   bool notes_moves(Range from, uintptr_t to);

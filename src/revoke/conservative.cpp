@@ -45,13 +45,16 @@ RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFi
 RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   const bool beside = worth_reading_beside() && tracker_.begin();
   phase_ = Phase::whole;
+  again_bytes_ = 0;
   if (beside) read_beside();
   request_->freeze(request_->context, true);
+  const uint64_t begin = os::now_ns();
   const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
+  figures_->stood_ns = os::now_ns() - begin;
   request_->freeze(request_->context, false);
   figures_->beside = beside && !tracker_.lost();
   if (beside) tracker_.end();
-  figures_->again_bytes = beside ? again_bytes_ : 0;
+  figures_->again_bytes = again_bytes_;
   if (outcome == RevokeOutcome::cleared)
     note_speed();
   else
@@ -119,16 +122,14 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   if (options.stop == StopChoice::signal) method = StopMethod::signal;
   const uint64_t begin = os::now_ns();
   const StopResult stopped = stopper_.stop(method, options.stop_timeout * 1'000'000);
-  figures_->stood_ns = os::now_ns() - begin;
   if (stopped == StopResult::timed_out) return RevokeOutcome::retry;
   if (stopped == StopResult::refused) return RevokeOutcome::blind;
   const uint64_t reading_begin = os::thread_cpu_ns();
   const RevokeOutcome outcome = sweep_stopped(stack_pointer);
   reading_ns_ = os::thread_cpu_ns() - reading_begin;
-  figures_->stood_ns = os::now_ns() - begin;
   if (stopped == StopResult::stopped) {
     const bool stayed = stopper_.resume();
-    figures_->pause_ns = figures_->stood_ns = os::now_ns() - begin;
+    figures_->pause_ns = os::now_ns() - begin;
     // Else they ran while they were read: what was not hit proves nothing.
     if (!stayed) return RevokeOutcome::retry;
   }
@@ -151,8 +152,8 @@ RootStatus ConservativeRevoker::walk() {
   own_[0] = request_->tables;
   own_[1] = request_->extra;
   own_[2] = stopper_.own_memory();
-  own_[4] = WriteTracker::own_memory();
-  own_[3] = {reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
+  own_[3] = WriteTracker::own_memory();
+  own_[4] = {reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
   return walker_.walk(own_, sizeof own_ / sizeof own_[0], *this);
 }
 
@@ -199,8 +200,8 @@ void ConservativeRevoker::visit(const RootRange& root) {
 
 // ---- beside running threads (docs/concurrency.md) --------------------------------------------------------
 
-// Large mappings, but no stacks, which are read from the stack pointer up and are always in use, nor those of
-// which the library's own data are a part, which it writes while it reads.
+// Large mappings, but no stacks, which are read from the stack pointer up and are always in use, nor what is
+// left of pages that hold the library's own tables.
 bool ConservativeRevoker::takes(const RootRange& root) {
   if (phase_ == Phase::whole) return false;
   const size_t page = os::page_size();
@@ -218,7 +219,7 @@ void ConservativeRevoker::take(const RootRange& root) {
 
 // Pages that were just armed, or, in the stop, those written since. What was read before is read again whole:
 // a chunk that was free, or painted and not hit, may be neither any more.
-void ConservativeRevoker::written(Range pages, RootAccess access) {
+void ConservativeRevoker::pages(Range pages, RootAccess access) {
   const Range heap = request_->heap;
   const uintptr_t top = request_->base + (request_->top << kGranuleShift);
   if (beside()) access = RootAccess::copied;

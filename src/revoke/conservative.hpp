@@ -4,16 +4,15 @@
 // inside a painted chunk marks it as hit. Conservative: a number that looks like an address holds a chunk
 // back, it never frees one.
 //
-// Small programs are read with every other thread stopped. Where that would take longer than the option
-// `pause` allows, most is read beside the running threads first (docs/concurrency.md): each mapping is armed,
-// then read; then the threads are stopped, and registers, stacks, what could not be armed, and every page
-// written since it was armed are read. A word that moved meanwhile was written somewhere: to a register, a
-// stack, or a page that is read again.
+// All of it is read with every other thread stopped. Where that would take longer than the option `pause`
+// allows, if it is given, most is read beside the running threads first (docs/concurrency.md): each mapping
+// is armed, then read; then the threads are stopped, and registers, stacks, what could not be armed, and
+// every page written since it was armed are read. A word that moved meanwhile was written somewhere: to a
+// register, a stack, or a page that is read again.
 //
-// What is read: registers, stacks from the
-// stack pointer up, thread-local and static data, private and shared anonymous mappings, and the heap except
-// what is free or painted; chunks found hit are read as well, since a program may have stored pointers
-// through a dangling one.
+// What is read: registers, stacks from the stack pointer up, thread-local and static data, private and shared
+// anonymous mappings, and the heap except what is free or painted; chunks found hit are read as well, since a
+// program may have stored pointers through a dangling one.
 #pragma once
 
 #include "platform/roots.hpp"
@@ -24,7 +23,7 @@
 
 namespace nonreuse {
 
-class ConservativeRevoker : private RootVisitor, private WriteSink {
+class ConservativeRevoker : private RootVisitor, private PageSink {
  public:
   static constexpr bool kHolds = true;
 
@@ -46,7 +45,7 @@ class ConservativeRevoker : private RootVisitor, private WriteSink {
   void visit(const RootRange& root) override;
   bool takes(const RootRange& root) override;
   void take(const RootRange& root) override;
-  void written(Range pages, RootAccess access) override;
+  void pages(Range pages, RootAccess access) override;
 
   RevokeOutcome sweep_spilled(uintptr_t stack_pointer);
   bool worth_reading_beside() const;
