@@ -30,8 +30,9 @@ namespace nonreuse {
 enum class SweepResult : uint8_t {
   nothing,  // nothing waits in quarantine
   done,
-  retry,  // threads could not be stopped; nothing was released
-  blind,  // roots cannot be seen; nothing was released
+  pending,  // under way beside the program; nothing was released yet
+  retry,    // threads could not be stopped; nothing was released
+  blind,    // roots cannot be seen; nothing was released
 };
 
 template <MemoryPlatform P, Revoker R>
@@ -73,7 +74,7 @@ class Allocator {
   // ---- threads --------------------------------------------------------------------------------------
   ThreadFront* make_front();               // nullptr: out of memory
   void give_up_front(ThreadFront* front);  // the thread ends: all it owns is found by others at once
-  // A sweep beside running threads hurries from then on; before_fork() must follow.
+  // Who waits for a sweep under its lock lets go of it from then on; before_fork() must follow.
   void announce_fork() { fork_waits_.store(true, std::memory_order_relaxed); }
   void before_fork();
   void after_fork_in_parent();
@@ -131,6 +132,11 @@ class Allocator {
 
   SweepResult sweep_all();
   SweepResult sweep_pass(bool* more, bool wait = true);
+  RevokeOutcome revoke_painted(bool wait, RevokeFigures& seen);
+  void note_end(RevokeOutcome outcome, const RevokeFigures& seen);
+  bool sweep_is_open() const;
+  bool sweep_is_ready() const;
+  uint64_t limit(uint64_t threshold) const;
   bool paint(bool* more);
   void release_clear(RevokeFigures& figures);
   void spend_painted();
@@ -162,7 +168,7 @@ class Allocator {
   StatsPage* page_ = nullptr;
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
-  std::atomic<bool> calm_{false};        // threads wait in their slow paths until the sweep is over
+  std::atomic<bool> calm_{false};        // threads wait in their slow paths until memory was read
   std::atomic<bool> fork_waits_{false};  // for the sweep lock
   std::atomic<bool> retry_said_{false}, blind_said_{false};
   bool frozen_ = false;        // by freeze(); under the sweep lock
@@ -170,6 +176,9 @@ class Allocator {
   int owner_ = 0;              // the process this heap belongs to
   bool spent_ = false;  // pages of quarantined chunks were given back, and may have been written to since
   uint64_t cpu_at_last_sweep_ = 0;
+  // Of the sweep under way; under the sweep lock.
+  uint64_t sweep_begin_ns_ = 0, sweep_cpu_ns_ = 0;
+  bool sweep_leaves_more_ = false;
 };
 
 }  // namespace nonreuse

@@ -39,30 +39,60 @@ uint64_t Allocator<P, R>::live_bytes() const {
   return used > waiting ? used - waiting : 0;
 }
 
-// A sweep beside running threads cannot keep up with what they write: who comes for memory, or with freed
-// memory, waits until it is over.
+// A sweep that reads memory beside the program, with the painting fixed until it ends (docs/concurrency.md).
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::sweep_is_open() const {
+  if constexpr (requires { revoker_.ready(); }) return revoker_.under_way();
+  return false;
+}
+
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::sweep_is_ready() const {
+  if constexpr (requires { revoker_.ready(); }) return revoker_.ready();
+  return false;
+}
+
+// It cannot keep up with what is written: who comes for memory, or with freed memory, waits until all was
+// read. Not under the sweep lock, which fork needs.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::wait_if_asked() {
   if (!calm_.load(std::memory_order_relaxed)) [[likely]]
     return;
-  // Nobody sweeps in a process that was copied behind our back.
-  if (os::process_id() != owner_) return;
-  LockGuard guard(sweep_lock_);
+  if constexpr (requires { revoker_.await(0); }) {
+    constexpr uint64_t kLook = 1'000'000;
+    // Nobody reads for a process that was copied behind our back.
+    const auto waits = [&] {
+      return calm_.load(std::memory_order_relaxed) && !fork_waits_.load(std::memory_order_relaxed) &&
+             sweep_is_open() && !sweep_is_ready() && os::process_id() == owner_;
+    };
+    while (waits()) revoker_.await(kLook);
+    consider_sweep();
+  }
+}
+
+// Quarantine that nobody may exceed without waiting for the sweep.
+template <MemoryPlatform P, Revoker R>
+uint64_t Allocator<P, R>::limit(uint64_t threshold) const {
+  const uint64_t most = 2 * threshold;
+  return options_.max != 0 && most > options_.max ? options_.max : most;
 }
 
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::consider_sweep() {
-  const uint64_t threshold = policy_.threshold(options_, live_bytes());
-  if (quarantine_.pending_bytes() < threshold || policy_.must_wait(os::now_ns())) return;
-  // One sweeps, the others go on; only who outruns the sweeper by far waits for it.
-  const bool hurry = quarantine_.pending_bytes() >= 2 * threshold;
+  const auto due = [&] {
+    return sweep_is_open() || (quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes()) &&
+                               !policy_.must_wait(os::now_ns()));
+  };
+  if (!due()) return;
+  // One sweeps, the others go on; only who outruns the sweep by far waits for it.
+  const bool hurry = quarantine_.pending_bytes() >= limit(policy_.threshold(options_, live_bytes()));
+  if (sweep_is_open() && !sweep_is_ready() && !hurry) return;
   if (!sweep_lock_.try_lock()) {
     if (!hurry || os::process_id() != owner_) return;
     sweep_lock_.lock();
   }
   bool more = false;
-  const bool still = quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes());
-  if (still && !policy_.must_wait(os::now_ns())) sweep_pass(&more, hurry);
+  if (due()) sweep_pass(&more, hurry);
   sweep_lock_.unlock();
 }
 
@@ -74,13 +104,25 @@ SweepResult Allocator<P, R>::revoke(ThreadFront&) {
 template <MemoryPlatform P, Revoker R>
 SweepResult Allocator<P, R>::sweep_all() {
   if (base_ == 0) return SweepResult::nothing;
-  LockGuard guard(sweep_lock_);
   SweepResult result = SweepResult::nothing;
+  sweep_lock_.lock();
+  bool again = sweep_is_open();  // painted before this call
   for (bool more = true; more;) {
     const SweepResult pass = sweep_pass(&more);
+    if (pass == SweepResult::pending && sweep_is_open()) {
+      // A thread that wants to fork needs the lock.
+      sweep_lock_.unlock();
+      while (fork_waits_.load(std::memory_order_relaxed)) os::yield();
+      sweep_lock_.lock();
+      more = true;
+      continue;
+    }
     if (pass != SweepResult::nothing) result = pass;
     if (pass != SweepResult::done) break;
+    more = more || again;
+    again = false;
   }
+  sweep_lock_.unlock();
   return result;
 }
 
@@ -122,44 +164,72 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   *more = false;
   // A handler of the program could move words about while memory is read, or leave by longjmp.
   const os::SignalsBlocked no_handlers;
-  const uint64_t begin = os::now_ns();
   const uint64_t cpu_begin = os::thread_cpu_ns();
-  if (!paint(more)) return SweepResult::nothing;
+  if (!sweep_is_open()) {
+    sweep_begin_ns_ = os::now_ns();
+    sweep_cpu_ns_ = 0;
+    if (!paint(&sweep_leaves_more_)) return SweepResult::nothing;
+  }
+  *more = sweep_leaves_more_;
   revoking_.store(true, std::memory_order_relaxed);
   RevokeFigures seen;
-  RevokeOutcome outcome = RevokeOutcome::blind;
-  // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
-  // it does not see the threads.
-  if (options_.sweep && os::process_id() == owner_) {
-    RevokeRequest request{
-        &shadow_,
-        base_,
-        heap_.top(),
-        heap_.free_bits(),
-        live_bytes(),
-        space_.heap(),
-        space_.tables(),
-        {reinterpret_cast<uintptr_t>(page_),
-         reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
-        [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
-        [](void* self, Run chunk) { return static_cast<Allocator*>(self)->is_trapped(chunk); },
-        [](void* self, bool still) { static_cast<Allocator*>(self)->freeze(still); },
-        [](void* self) { return static_cast<Allocator*>(self)->fork_waits_.load(std::memory_order_relaxed); },
-        [](void* self) { static_cast<Allocator*>(self)->calm_.store(true, std::memory_order_relaxed); },
-        this,
-        &options_,
-        wait};
-    outcome = revoker_.revoke(request, seen);
-  }
+  const RevokeOutcome outcome = revoke_painted(wait, seen);
   if (outcome == RevokeOutcome::cleared)
     release_clear(seen);
   else if (outcome != RevokeOutcome::pending)
     report_failure(outcome, seen.stood_ns);
-  const uint64_t cpu = os::thread_cpu_ns() - cpu_begin;
+  sweep_cpu_ns_ += os::thread_cpu_ns() - cpu_begin;
+  if (outcome != RevokeOutcome::pending) note_end(outcome, seen);
+  wipe_dead_frames();
+  switch (outcome) {
+    case RevokeOutcome::cleared:
+      return SweepResult::done;
+    case RevokeOutcome::pending:
+      return SweepResult::pending;
+    case RevokeOutcome::blind:
+      return SweepResult::blind;
+    case RevokeOutcome::retry:
+      break;
+  }
+  return SweepResult::retry;
+}
+
+template <MemoryPlatform P, Revoker R>
+RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
+  // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
+  // it does not see the threads.
+  if (!options_.sweep || os::process_id() != owner_) return RevokeOutcome::blind;
+  static constexpr auto self = [](void* context) { return static_cast<Allocator*>(context); };
+  const auto page = reinterpret_cast<uintptr_t>(page_);
+  RevokeRequest request{
+      &shadow_,
+      base_,
+      heap_.top(),
+      heap_.free_bits(),
+      live_bytes(),
+      space_.heap(),
+      space_.tables(),
+      {page, page + (page_ != nullptr ? kStatsPageBytes : 0)},
+      [](void* context, Granule granule) { return self(context)->painted_chunk_at(granule); },
+      [](void* context, Granule granule) { return self(context)->tags_.covering(granule, kLargeChunk); },
+      [](void* context, Run chunk) { return self(context)->is_trapped(chunk); },
+      [](void* context, bool still) { self(context)->freeze(still); },
+      [](void* context) { return self(context)->fork_waits_.load(std::memory_order_relaxed); },
+      [](void* context) { self(context)->calm_.store(true, std::memory_order_relaxed); },
+      this,
+      &options_,
+      wait};
+  return revoker_.revoke(request, seen);
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen) {
+  const uint64_t cpu = sweep_cpu_ns_ + seen.reader_cpu_ns;
   const uint64_t cpu_end = os::process_cpu_ns();
-  const uint64_t took = os::now_ns() - begin;
+  const uint64_t took = os::now_ns() - sweep_begin_ns_;
   if (outcome == RevokeOutcome::cleared) {
-    policy_.note_sweep(options_, cpu, cpu_end - cpu_at_last_sweep_, seen.root_bytes, live_bytes());
+    policy_.note_sweep(options_, cpu, cpu_end - cpu_at_last_sweep_ + seen.reader_cpu_ns, seen.root_bytes,
+                       live_bytes());
     figures_.sweeps.add(1);
     figures_.sweep_total.add(took);
     figures_.sweep_max.at_least(took);
@@ -169,10 +239,6 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   revoking_.store(false, std::memory_order_relaxed);
   calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
-  wipe_dead_frames();
-  return outcome == RevokeOutcome::cleared ? SweepResult::done
-         : outcome == RevokeOutcome::blind ? SweepResult::blind
-                                           : SweepResult::retry;
 }
 
 // What the revoker asks; only the sweeping thread calls these.

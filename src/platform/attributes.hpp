@@ -11,3 +11,15 @@
 
 #define NONREUSE_NOINLINE __attribute__((noinline))
 #define NONREUSE_ALWAYS_INLINE inline __attribute__((always_inline))
+
+// True where the compiler instruments memory accesses: such code needs the runtime's thread around it.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define NONREUSE_SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define NONREUSE_SANITIZED true
+#endif
+#endif
+#ifndef NONREUSE_SANITIZED
+#define NONREUSE_SANITIZED false
+#endif

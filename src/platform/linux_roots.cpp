@@ -425,8 +425,4 @@ uint32_t copy_foreign_refusals() {
   return refusals.load(std::memory_order_relaxed);
 }
 
-bool copy_foreign_is_direct() {
-  return !direct_copy_refused.load(std::memory_order_relaxed);
-}
-
 }  // namespace nonreuse

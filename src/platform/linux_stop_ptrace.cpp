@@ -17,6 +17,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
+#include "platform/linux_spawn.hpp"
 #include "platform/linux_stop.hpp"
 
 namespace nonreuse::stop {
@@ -26,84 +27,6 @@ constexpr uint64_t kGrace = 200 * kMillisecond;  // for the helper to give up by
 constexpr long kCloseRange = 436;                // the same number on every architecture
 constexpr unsigned kCloseRangeUnshare = 2;
 constexpr int kEventShift = 8;  // a ptrace event in si_status stands above the signal
-
-// Runs `function(area)` in a new process with this memory and its own stack. Its process id, or -errno.
-NONREUSE_UNINSTRUMENTED NONREUSE_NOINLINE long spawn(long (*function)(StopArea*), StopArea* area) {
-  const long flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED | CLONE_CHILD_CLEARTID;
-#if defined(__x86_64__)
-  long result;
-  register long ended __asm__("r10") = reinterpret_cast<long>(&area->phase);
-  register long tls __asm__("r8") = 0;
-  register long entry __asm__("r12") = reinterpret_cast<long>(function);
-  register long argument __asm__("r13") = reinterpret_cast<long>(area);
-  __asm__ volatile(
-      "syscall\n\t"
-      "test %%rax, %%rax\n\t"
-      "jnz 1f\n\t"
-      "xor %%ebp, %%ebp\n\t"
-      "mov %%r13, %%rdi\n\t"
-      "call *%%r12\n\t"
-      "mov %%eax, %%edi\n\t"
-      "mov %[exit], %%eax\n\t"
-      "syscall\n\t"
-      "ud2\n"
-      "1:"
-      : "=a"(result)
-      : "a"(SYS_clone), "D"(flags), "S"(area->helper_stack_top), "d"(0L), "r"(ended), "r"(tls), "r"(entry),
-        "r"(argument), [exit] "i"(SYS_exit)
-      : "rcx", "r11", "memory");
-  return result;
-#elif defined(__aarch64__)
-  register long number __asm__("x8") = SYS_clone;
-  register long x0 __asm__("x0") = flags;
-  register long stack __asm__("x1") = static_cast<long>(area->helper_stack_top);
-  register long parent_tid __asm__("x2") = 0;
-  register long tls __asm__("x3") = 0;
-  register long ended __asm__("x4") = reinterpret_cast<long>(&area->phase);
-  register long entry __asm__("x9") = reinterpret_cast<long>(function);
-  register long argument __asm__("x10") = reinterpret_cast<long>(area);
-  __asm__ volatile(
-      "svc 0\n\t"
-      "cbnz x0, 1f\n\t"
-      "mov x29, xzr\n\t"
-      "mov x30, xzr\n\t"
-      "mov x0, x10\n\t"
-      "blr x9\n\t"
-      "mov x8, %[exit]\n\t"
-      "svc 0\n\t"
-      "brk 1\n"
-      "1:"
-      : "+r"(x0)
-      : "r"(number), "r"(stack), "r"(parent_tid), "r"(tls), "r"(ended), "r"(entry),
-        "r"(argument), [exit] "i"(SYS_exit)
-      : "memory");
-  return x0;
-#else
-  register long number __asm__("a7") = SYS_clone;
-  register long a0 __asm__("a0") = flags;
-  register long stack __asm__("a1") = static_cast<long>(area->helper_stack_top);
-  register long parent_tid __asm__("a2") = 0;
-  register long tls __asm__("a3") = 0;
-  register long ended __asm__("a4") = reinterpret_cast<long>(&area->phase);
-  register long entry __asm__("a5") = reinterpret_cast<long>(function);
-  register long argument __asm__("a6") = reinterpret_cast<long>(area);
-  __asm__ volatile(
-      "ecall\n\t"
-      "bnez a0, 1f\n\t"
-      "li s0, 0\n\t"
-      "mv a0, a6\n\t"
-      "jalr a5\n\t"
-      "li a7, %[exit]\n\t"
-      "ecall\n\t"
-      "ebreak\n"
-      "1:"
-      : "+r"(a0)
-      : "r"(number), "r"(stack), "r"(parent_tid), "r"(tls), "r"(ended), "r"(entry),
-        "r"(argument), [exit] "i"(SYS_exit)
-      : "memory");
-  return a0;
-#endif
-}
 
 // ---- In the helper ----
 
@@ -324,7 +247,8 @@ NONREUSE_UNINSTRUMENTED bool tied_to_caller(StopArea& area) {
   return true;
 }
 
-NONREUSE_UNINSTRUMENTED long helper_main(StopArea* area) {
+NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
+  auto* area = static_cast<StopArea*>(argument);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &kAllSignals, nullptr, kSignalSetBytes);
   if (!tied_to_caller(*area)) return 0;
   take_default_action(SIGCHLD);
@@ -484,7 +408,8 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
   const uint64_t all_but_sigsys = kAllSignals & ~(uint64_t{1} << (SIGSYS - 1));
   uint64_t before = 0;
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &all_but_sigsys, &before, kSignalSetBytes);
-  const long helper = spawn(helper_main, &area);
+  const long helper = sys::spawn_sharing_memory(helper_main, &area,
+                                                {area.helper_stack_top, sys::kCallersThread, &area.phase});
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
   if (sys::failed(helper)) return outcome_of_error(helper);
   area.helper = static_cast<int>(helper);

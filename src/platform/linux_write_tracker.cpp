@@ -30,6 +30,12 @@ struct RegisterArguments {
   uint64_t mode;
   uint64_t calls;
 };
+struct ProtectArguments {
+  uint64_t start;
+  uint64_t bytes;
+  uint64_t mode;  // 0: no longer
+};
+constexpr unsigned long kProtect = _IOWR(0xAA, 0x06, ProtectArguments);
 constexpr unsigned long kApi = _IOWR(0xAA, 0x3F, ApiArguments);
 constexpr unsigned long kRegister = _IOWR(0xAA, 0x00, RegisterArguments);
 constexpr uint64_t kVersion = 0xAA;
@@ -126,6 +132,15 @@ bool WriteTracker::is_ours(Range range) {
 void WriteTracker::arm(Range range, PageSink& sink) {
   if (!is_ours(range)) return;
   if (!ask(range, kScanChecked | kScanProtect, sink)) lost_ = true;
+}
+
+void WriteTracker::disarm(Range range) {
+  constexpr size_t kPart = size_t{4} << 20;
+  for (uintptr_t at = range.begin; at < range.end; at += kPart) {
+    const uintptr_t end = range.end - at < kPart ? range.end : at + kPart;
+    ProtectArguments part{at, end - at, 0};
+    sys::call(SYS_ioctl, faults_.fd(), kProtect, &part);
+  }
 }
 
 void WriteTracker::after_fork_in_child() {

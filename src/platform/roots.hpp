@@ -98,7 +98,4 @@ size_t copy_foreign(void* to, uintptr_t from, size_t size);
 // returned compares it with its value from before: a change means that roots were not read.
 uint32_t copy_foreign_refusals();
 
-// False once it has had to go through a pipe, which is slow.
-bool copy_foreign_is_direct();
-
 }  // namespace nonreuse

@@ -11,8 +11,9 @@
 namespace nonreuse {
 
 // Source: linux Documentation/admin-guide/mm/userfaultfd.rst (write protection, asynchronous), pagemap.rst
-// (PAGEMAP_SCAN); membarrier(2). Holds two file descriptors between begin() and end(). Not thread-safe,
-// allocates nothing, leaves errno alone.
+// (PAGEMAP_SCAN); membarrier(2). Holds two file descriptors between begin() and end(). One caller at a time,
+// a thread of the process or a process that shares its memory and has the descriptors, too. Allocates
+// nothing, leaves errno alone.
 class WriteTracker {
  public:
   // False where writes cannot be tracked: an older system, a system call filter, no descriptor to be had, or
@@ -33,7 +34,14 @@ class WriteTracker {
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
   // every thread stopped. False: nothing is known of them (some may have been told): read all of `range`.
   bool written(Range range, PageSink& sink);
+  // Pages of `range` are armed no more. What end() does as well, but for all at once and with the process's
+  // map of memory locked: pages that are touched for the first time would wait.
+  void disarm(Range range);
   void end();
+  struct Descriptors {
+    int pair[2];
+  };
+  Descriptors descriptors() const { return {{faults_.fd(), pagemap_.fd()}}; }
   void after_fork_in_child();
 
  private:

@@ -19,7 +19,10 @@ constexpr size_t kArmedMin = 256 * 1024;
 constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
 constexpr int kRounds = 12;
 constexpr size_t kArmedPart = size_t{8} << 20;
-constexpr uintptr_t kCopiedGap = 16 * 1024;
+constexpr size_t kGuardedPart = size_t{256} << 10;
+constexpr uint64_t kStale = 20'000'000;  // nanoseconds from the end of reading
+constexpr int kRestarts = 3;
+constexpr uint64_t kLook = 1'000'000;  // nanoseconds until a waiting thread looks whether it should go on
 
 // Shared and doubtful memory is copied here to be read. Under the sweep lock, so one is enough.
 constexpr size_t kBounceBytes = 64 * 1024;
@@ -28,86 +31,181 @@ alignas(64) uint64_t bounce[kBounceBytes / sizeof(uint64_t)];
 }  // namespace
 
 RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFigures& figures) {
-  request_ = &request;
-  figures_ = &figures;
-  const KernelChoice kernel = request.options->kernel;
-  kernel_ = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
-  target_ = {request.base, request.top << kGranuleShift, request.shadow->painted(), request.shadow->hits(),
-             request.shadow->hit_summary()};
+  if (!under_way() && worth_reading_beside(request)) {
+    restarts_ = kRestarts;
+    open_.store(true, std::memory_order_release);
+  }
+  if (under_way()) {
+    if (!take_over(request)) return RevokeOutcome::pending;
+    request_ = request;  // as things are now
+  } else {
+    end_reader();
+    begin(request);
+  }
   self_thread_pointer_ = os::thread_identity();
   // Registers that calls preserve go to this stack, below the frames that hold the program's own.
   RevokeOutcome outcome = RevokeOutcome::retry;
   auto body = [&](uintptr_t stack_pointer) { outcome = sweep_spilled(stack_pointer); };
   with_registers_spilled(body);
+  figures = figures_;
+  open_.store(false, std::memory_order_release);
   return outcome;
 }
 
-RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
-  const bool beside = worth_reading_beside() && tracker_.begin();
+// No reader runs.
+void ConservativeRevoker::begin(const RevokeRequest& request) {
+  request_ = request;
+  figures_ = {};
+  const KernelChoice kernel = request.options->kernel;
+  kernel_ = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
+  target_ = {request.base, request.top << kGranuleShift, request.shadow->painted(), request.shadow->hits(),
+             request.shadow->hit_summary()};
   phase_ = Phase::whole;
   again_bytes_ = 0;
-  if (beside) read_beside();
-  request_->freeze(request_->context, true);
-  const uint64_t begin = os::now_ns();
-  const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
-  figures_->stood_ns = os::now_ns() - begin;
-  request_->freeze(request_->context, false);
-  figures_->beside = beside && !tracker_.lost();
-  if (beside) tracker_.end();
-  figures_->again_bytes = again_bytes_;
-  if (outcome == RevokeOutcome::cleared)
-    note_speed();
-  else
-    request_->shadow->forget_hits(request_->top);
-  return outcome;
+  unread_count_ = 0;
 }
 
 // Arming pages and reading some of them twice costs more than reading them once with the threads stopped:
 // only where these would stand still for too long.
-bool ConservativeRevoker::worth_reading_beside() const {
-  if (os::single_threaded() || request_->options->unaligned || !copy_foreign_is_direct()) return false;
-  const uint64_t whole_pause = ((request_->live + root_bytes_) >> 10) * ns_per_mib_ >> 10;
-  const uint64_t pause = request_->options->pause;
-  return pause != 0 && whole_pause > pause * 1000;
+bool ConservativeRevoker::worth_reading_beside(const RevokeRequest& request) const {
+  const uint64_t pause = request.options->pause;
+  if (pause == 0 || request.options->unaligned) return false;
+  const uint64_t whole_pause = ((request.live + root_bytes_) >> 10) * ns_per_mib_ >> 10;
+  return whole_pause > pause * 1000;
+}
+
+// Goes on with the sweep as far as it gets without the threads. True where their stop is all that is left;
+// false where the reader is at work.
+bool ConservativeRevoker::take_over(const RevokeRequest& request) {
+  for (;;) {
+    if (!reader_left(request)) return false;
+    switch (phase_) {
+      case Phase::whole:
+      case Phase::disarm:  // of the sweep before
+        tracker_.end();
+        begin(request);
+        if (tracker_.begin() && start_reader(Phase::beside)) break;
+        tracker_.end();
+        return true;
+      case Phase::beside:
+      case Phase::round:  // it did not come to its end: something killed it
+        tracker_.end();
+        request.shadow->forget_all_hits(request.top);
+        begin(request);
+        return true;
+      case Phase::again:
+        // Nobody came for a while, and more was written.
+        if (restarts_ == 0 || os::now_ns() - read_until_ns_ < kStale) return true;
+        --restarts_;
+        if (!start_reader(Phase::round)) return true;
+        break;
+    }
+  }
+}
+
+// False while there is a reader, and it cannot be waited for.
+bool ConservativeRevoker::reader_left(const RevokeRequest& request) {
+  while (reader_.running()) {
+    if (!request.wait || request.hurry(request.context)) return false;
+    reader_.wait(kLook);
+  }
+  reader_.reap();
+  return true;
+}
+
+// Of a sweep that is over: it has pages to disarm still, which ends by itself.
+void ConservativeRevoker::end_reader() {
+  if (phase_ != Phase::disarm) return;
+  while (reader_.running()) reader_.wait(kLook);
+  reader_.reap();
+  tracker_.end();
+}
+
+bool ConservativeRevoker::start_reader(Phase phase) {
+  const Phase before = phase_;
+  phase_ = phase;
+  if (reader_.start([](void* self) { static_cast<ConservativeRevoker*>(self)->read_beside(); }, this,
+                    tracker_.descriptors().pair))
+    return true;
+  phase_ = before;
+  return false;
+}
+
+RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
+  const bool beside = phase_ == Phase::again;
+  request_.freeze(request_.context, true);
+  const uint64_t begin = os::now_ns();
+  const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
+  figures_.stood_ns = os::now_ns() - begin;
+  request_.freeze(request_.context, false);
+  figures_.beside = beside && !tracker_.lost();
+  figures_.again_bytes = beside ? again_bytes_ : 0;
+  if (outcome == RevokeOutcome::cleared)
+    note_speed();
+  else
+    request_.shadow->forget_hits(request_.top);
+  if (beside) stop_tracking();
+  return outcome;
+}
+
+// The reader has the descriptors, too: the last to close them disarms what it has left armed.
+void ConservativeRevoker::stop_tracking() {
+  disarming_ = tracker_;
+  if (!start_reader(Phase::disarm))
+    phase_ = Phase::whole;
+  else if (!reader_.has_own_descriptors(kLook))
+    return;  // closed by the next sweep
+  tracker_.end();
 }
 
 // In CPU time, which other programs do not stretch; small sweeps cost much that has nothing to do with size.
 void ConservativeRevoker::note_speed() {
-  const uint64_t bytes = figures_->root_bytes + figures_->heap_bytes;
-  root_bytes_ = figures_->root_bytes;
+  const uint64_t bytes = figures_.root_bytes + figures_.heap_bytes;
+  root_bytes_ = figures_.root_bytes;
   if (phase_ == Phase::whole && bytes >= kTelling) ns_per_mib_ = (reading_ns_ << 20) / bytes;
 }
 
-// Reads everything that can be armed; then, again and again, what was written in the meantime, until that is
-// little enough for the stop, or does not get less even with the heap's busiest users waiting. What is missed
-// here (mappings that come, go or change meanwhile) counts as written, and is read in the stop; where
-// somebody cannot wait that is what is left.
+// In the reader. Reads everything that can be armed, then rounds.
 void ConservativeRevoker::read_beside() {
-  phase_ = Phase::beside;
-  walk();
-  expand();
-  phase_ = Phase::round;
-  const uint64_t little = (request_->options->pause * 500 << 20) / (ns_per_mib_ + 1);
-  uint64_t before = ~uint64_t{0};
-  bool calm = false;
-  for (int round = 0; round < kRounds && !request_->hurry(request_->context); ++round) {
-    again_bytes_ = 0;
+  if (phase_ == Phase::disarm) {
     walk();
-    if (again_bytes_ <= little || tracker_.lost()) break;
-    const bool stuck = again_bytes_ > before / 4 * 3;
-    if (stuck && calm) break;
-    if (stuck) request_->calm(request_->context);
-    calm = calm || stuck;
-    before = stuck ? ~uint64_t{0} : again_bytes_;
+    return;
   }
+  if (phase_ == Phase::beside) {
+    walk();
+    expand(true);
+  }
+  phase_ = Phase::round;
+  read_rounds();
+  figures_.reader_cpu_ns += os::thread_cpu_ns();
+  read_until_ns_ = os::now_ns();
   again_bytes_ = 0;
   phase_ = Phase::again;
 }
 
+// Reads what was written in the meantime, again and again, until that is little enough for the stop, or does
+// not get less even with the heap's busiest users waiting. What is missed here (mappings that come, go or
+// change meanwhile) counts as written, and is read in the stop.
+void ConservativeRevoker::read_rounds() {
+  const uint64_t little = (request_.options->pause * 500 << 20) / (ns_per_mib_ + 1);
+  uint64_t before = ~uint64_t{0};
+  bool calm = false;
+  for (int round = 0; round < kRounds && !tracker_.lost(); ++round) {
+    again_bytes_ = 0;
+    walk();
+    if (again_bytes_ <= little) break;
+    const bool stuck = again_bytes_ > before / 4 * 3;
+    if (stuck && calm) break;
+    if (stuck) request_.calm(request_.context);
+    calm = calm || stuck;
+    before = stuck ? ~uint64_t{0} : again_bytes_;
+  }
+}
+
 // A part at a time: what is armed must be read.
 void ConservativeRevoker::arm(Range range) {
-  for (uintptr_t at = range.begin;
-       at < range.end && !tracker_.lost() && !request_->hurry(request_->context);) {
+  for (uintptr_t at = range.begin; at < range.end && !tracker_.lost();) {
+    if (reader_.abandoned()) return tracker_.lose();
     const uintptr_t next = align_down(at, kArmedPart) + kArmedPart;
     const uintptr_t end = next < range.end ? next : range.end;
     tracker_.arm({at, end}, *this);
@@ -116,7 +214,7 @@ void ConservativeRevoker::arm(Range range) {
 }
 
 RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
-  const Options& options = *request_->options;
+  const Options& options = *request_.options;
   StopMethod method = StopMethod::automatic;
   if (options.stop == StopChoice::ptrace) method = StopMethod::ptrace_helper;
   if (options.stop == StopChoice::signal) method = StopMethod::signal;
@@ -129,7 +227,7 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   reading_ns_ = os::thread_cpu_ns() - reading_begin;
   if (stopped == StopResult::stopped) {
     const bool stayed = stopper_.resume();
-    figures_->pause_ns = os::now_ns() - begin;
+    figures_.pause_ns = os::now_ns() - begin;
     // Else they ran while they were read: what was not hit proves nothing.
     if (!stayed) return RevokeOutcome::retry;
   }
@@ -141,25 +239,29 @@ RevokeOutcome ConservativeRevoker::sweep_stopped(uintptr_t stack_pointer) {
   self_stack_pointer_ = stack_pointer;
   scanned_until_ = 0;
   scan_registers();
+  for (size_t i = 0; i < unread_count_; ++i) scan(unread_[i], RootAccess::copied);
   const RootStatus status = walk();
   if (status != RootStatus::complete)
     return status == RootStatus::try_again ? RevokeOutcome::retry : RevokeOutcome::blind;
-  expand();
+  expand(false);
   return RevokeOutcome::cleared;
 }
 
 RootStatus ConservativeRevoker::walk() {
-  own_[0] = request_->tables;
-  own_[1] = request_->extra;
+  own_[0] = request_.tables;
+  own_[1] = request_.extra;
   own_[2] = stopper_.own_memory();
   own_[3] = WriteTracker::own_memory();
-  own_[4] = {reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
+  own_[4] = reader_.own_memory();
+  own_[5] = {reinterpret_cast<uintptr_t>(bounce), reinterpret_cast<uintptr_t>(bounce + kBounceBytes / 8)};
   return walker_.walk(own_, sizeof own_ / sizeof own_[0], *this);
 }
 
-void ConservativeRevoker::expand() {
-  figures_->held = request_->shadow->expand(
-      request_->top, [&](Granule granule) { return request_->chunk_at(request_->context, granule); },
+// Beside the program no lock is taken: large chunks are left to the stop.
+void ConservativeRevoker::expand(bool beside) {
+  const auto chunk_at = beside ? request_.small_chunk_at : request_.chunk_at;
+  figures_.held = request_.shadow->expand(
+      request_.top, [&](Granule granule) { return chunk_at(request_.context, granule); },
       [&](Run chunk) { return scan_content(chunk); });
 }
 
@@ -170,16 +272,39 @@ void ConservativeRevoker::scan_registers() {
   }
 }
 
-// Beside running threads memory may vanish while it is read.
 uint64_t ConservativeRevoker::scan_words(uintptr_t begin, uintptr_t end) {
-  if (beside()) return scan_copied({begin, end});
+  if (beside()) return scan_guarded({begin, end});
   return kernel_(target_, reinterpret_cast<const uint64_t*>(begin), (end - begin) / sizeof(uint64_t));
 }
 
+// Beside the running program memory may vanish while it is read. What could not be read may be readable again
+// in the stop.
+uint64_t ConservativeRevoker::scan_guarded(Range range) {
+  struct Piece {
+    const ConservativeRevoker* self;
+    Range range;
+    uint64_t news;
+  } piece{this, {}, 0};
+  const auto read = [](void* argument) {
+    auto& [self, part, news] = *static_cast<Piece*>(argument);
+    news += self->kernel_(self->target_, reinterpret_cast<const uint64_t*>(part.begin),
+                          part.size() / sizeof(uint64_t));
+  };
+  for (uintptr_t at = range.begin; at < range.end; at = piece.range.end) {
+    piece.range = {at, range.end - at < kGuardedPart ? range.end : at + kGuardedPart};
+    if (reader_.guarded(read, &piece)) continue;
+    if (unread_count_ == sizeof unread_ / sizeof unread_[0])
+      tracker_.lose();
+    else
+      unread_[unread_count_++] = piece.range;
+  }
+  return piece.news;
+}
+
 void ConservativeRevoker::visit(const RootRange& root) {
-  if (beside()) return;  // cannot be armed: read in the stop
+  if (in_reader()) return;  // cannot be armed: read in the stop
   Range range = root.range;
-  const Range heap = request_->heap;
+  const Range heap = request_.heap;
   if (range.begin < heap.end && range.end > heap.begin) {
     const Range below{range.begin, heap.begin}, above{heap.end, range.end};
     if (!below.empty()) scan_root(below, root.access);
@@ -187,7 +312,7 @@ void ConservativeRevoker::visit(const RootRange& root) {
     const Range inside{range.begin > heap.begin ? range.begin : heap.begin,
                        range.end < heap.end ? range.end : heap.end};
     // Memory inside the heap's range but above its top, or in a gap, is somebody else's mapping.
-    const uintptr_t top = request_->base + (request_->top << kGranuleShift);
+    const uintptr_t top = request_.base + (request_.top << kGranuleShift);
     if (root.access == RootAccess::copied) return scan_root(inside, root.access);
     if (inside.begin < top) scan_heap({inside.begin, inside.end < top ? inside.end : top});
     if (inside.end > top) scan_root({inside.begin > top ? inside.begin : top, inside.end}, root.access);
@@ -196,6 +321,16 @@ void ConservativeRevoker::visit(const RootRange& root) {
   const uintptr_t live = live_stack_start(root);
   if (range.begin < live) range.begin = live;
   if (!range.empty()) scan_root(range, root.access);
+}
+
+void ConservativeRevoker::after_fork_in_child() {
+  stopper_.after_fork_in_child();
+  tracker_.after_fork_in_child();
+  reader_.after_fork_in_child();
+  // The reader was writing while memory was copied.
+  if (under_way()) request_.shadow->forget_all_hits(request_.top);
+  open_.store(false, std::memory_order_relaxed);
+  phase_ = Phase::whole;
 }
 
 // ---- beside running threads (docs/concurrency.md) --------------------------------------------------------
@@ -207,11 +342,13 @@ bool ConservativeRevoker::takes(const RootRange& root) {
   const size_t page = os::page_size();
   const bool whole_pages = root.range.begin % page == 0 && root.range.end % page == 0;
   if (root.range.size() < kArmedMin || !whole_pages || may_be_stack(root)) return false;
-  return beside() || tracker_.knows(root.range);
+  return in_reader() || tracker_.knows(root.range);
 }
 
 void ConservativeRevoker::take(const RootRange& root) {
-  if (beside())
+  if (phase_ == Phase::disarm)
+    disarming_.disarm(root.range);
+  else if (beside())
     arm(root.range);
   else if (!tracker_.written(root.range, *this))
     scan_root(root.range, RootAccess::copied);
@@ -220,9 +357,9 @@ void ConservativeRevoker::take(const RootRange& root) {
 // Pages that were just armed, or, in the stop, those written since. What was read before is read again whole:
 // a chunk that was free, or painted and not hit, may be neither any more.
 void ConservativeRevoker::pages(Range pages, RootAccess access) {
-  const Range heap = request_->heap;
-  const uintptr_t top = request_->base + (request_->top << kGranuleShift);
-  if (beside()) access = RootAccess::copied;
+  const Range heap = request_.heap;
+  const uintptr_t top = request_.base + (request_.top << kGranuleShift);
+  if (beside()) access = RootAccess::direct;  // and guarded
   if (phase_ != Phase::beside) {
     again_bytes_ += pages.size();
     scan(pages, access);
@@ -265,8 +402,8 @@ uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
 }
 
 void ConservativeRevoker::scan_root(Range range, RootAccess access) {
-  figures_->root_bytes += range.size();
-  if (request_->options->unaligned && range.begin == scanned_until_) scan_seam(range.begin);
+  figures_.root_bytes += range.size();
+  if (request_.options->unaligned && range.begin == scanned_until_) scan_seam(range.begin);
   scanned_until_ = range.end;
   scan(range, access);
 }
@@ -288,7 +425,7 @@ uint64_t ConservativeRevoker::scan_copied(Range range) {
   uint64_t news = 0;
   const size_t page = os::page_size();
   // Where words at any offset count, each piece begins with the last word of the one before.
-  const size_t overlap = request_->options->unaligned ? sizeof(uint64_t) : 0;
+  const size_t overlap = request_.options->unaligned ? sizeof(uint64_t) : 0;
   for (uintptr_t at = range.begin; at < range.end;) {
     const size_t wanted = range.end - at < kBounceBytes ? range.end - at : kBounceBytes;
     const size_t got = copy_foreign(bounce, at, wanted);
@@ -296,7 +433,6 @@ uint64_t ConservativeRevoker::scan_copied(Range range) {
     at += got;
     if (got < wanted) {
       at = align_down(at, page) + page;  // an unreadable page holds nothing to load
-      if (beside()) tracker_.lose();     // but may be readable again before the stop
     } else if (at < range.end) {
       at -= overlap;
     }
@@ -308,22 +444,20 @@ uint64_t ConservativeRevoker::scan_copied(Range range) {
 // later if it turns out to be held. What was read beside the threads was widened already, so all that is
 // painted counts in the stop. Beside them the bits change, but a page that is handed out is written then.
 NONREUSE_READS_ANY_MEMORY bool ConservativeRevoker::is_empty(uint64_t word) const {
-  const uint64_t painted = phase_ == Phase::again ? 0 : request_->shadow->painted()[word];
-  return (request_->free_bits[word] | painted) == bits::kAll;
+  const uint64_t painted = phase_ == Phase::again ? 0 : request_.shadow->painted()[word];
+  return (request_.free_bits[word] | painted) == bits::kAll;
 }
 
 void ConservativeRevoker::scan_heap(Range range) {
-  // Copying many little pieces costs more than reading what lies between.
-  const uintptr_t gap = beside() ? kCopiedGap : kWordBytes;
   Range live{};
   const auto flush = [&] {
-    figures_->heap_bytes += live.size();
+    figures_.heap_bytes += live.size();
     scan_words(live.begin, live.end);
   };
   for (uintptr_t at = range.begin; at < range.end; at += kWordBytes) {
-    if (is_empty((at - request_->base) / kWordBytes)) continue;
+    if (is_empty((at - request_.base) / kWordBytes)) continue;
     const uintptr_t end = at + kWordBytes < range.end ? at + kWordBytes : range.end;
-    if (live.empty() || at - live.end >= gap) {
+    if (live.empty() || at - live.end >= kWordBytes) {
       if (!live.empty()) flush();
       live.begin = at;
     }
@@ -334,8 +468,8 @@ void ConservativeRevoker::scan_heap(Range range) {
 
 // Of a chunk found hit. What was given back and trapped has no content.
 bool ConservativeRevoker::scan_content(Run chunk) {
-  if (request_->is_trapped(request_->context, chunk)) return false;
-  const uintptr_t at = request_->base + (chunk.start << kGranuleShift);
+  if (request_.is_trapped(request_.context, chunk)) return false;
+  const uintptr_t at = request_.base + (chunk.start << kGranuleShift);
   return scan_words(at, at + (chunk.length << kGranuleShift)) != 0;
 }
 

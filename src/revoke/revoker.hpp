@@ -16,7 +16,7 @@ enum class RevokeOutcome : uint8_t {
   blind,    // cannot be done in this process (roots cannot be seen); nothing may ever be released
 };
 
-// What a backend is told about the heap. Painted chunks stay as they are until revoke() returns; everything
+// What a backend is told about the heap. Painted chunks stay as they are until the sweep is over; everything
 // else moves on (free memory is handed out, chunks are freed) unless the backend has frozen it.
 struct RevokeRequest {
   Shadow* shadow;
@@ -29,15 +29,17 @@ struct RevokeRequest {
   Range extra;                // more of it (may be empty)
   // The painted chunk around a granule, or an empty run.
   Run (*chunk_at)(void* context, Granule granule);
+  // The same without a lock: an empty run for large chunks, too.
+  Run (*small_chunk_at)(void* context, Granule granule);
   // True where the chunk's content was given back and touching it would stop the program.
   bool (*is_trapped)(void* context, Run chunk);
   // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false
   // once they run again. Takes the heap's locks.
   void (*freeze)(void* context, bool still);
-  // True where a thread waits for the sweep that should not wait long.
+  // True where a thread waits for the sweep lock that should not wait long.
   bool (*hurry)(void* context);
-  // Lets threads that allocate or free much wait until revoke() has returned: they write to memory faster
-  // than it is read.
+  // Lets threads that allocate or free much wait until the sweep is over: they write to memory faster than it
+  // is read.
   void (*calm)(void* context);
   void* context;
   const Options* options;
@@ -45,18 +47,20 @@ struct RevokeRequest {
 };
 
 struct RevokeFigures {
-  uint64_t root_bytes = 0;   // bytes read outside the heap
-  uint64_t heap_bytes = 0;   // bytes read in the heap
-  uint64_t pause_ns = 0;     // from the first thread stopped to all resumed; 0: nothing was stopped
-  uint64_t stood_ns = 0;     // threads stood still, or were asked to, also where that failed
-  uint64_t again_bytes = 0;  // of these, read again while threads stood still, since they were written to
-  bool beside = false;       // most was read beside running threads
-  Shadow::Held held;         // chunks found referenced: hit in the shadow, to the last granule
+  uint64_t root_bytes = 0;     // bytes read outside the heap
+  uint64_t heap_bytes = 0;     // bytes read in the heap
+  uint64_t pause_ns = 0;       // from the first thread stopped to all resumed; 0: nothing was stopped
+  uint64_t stood_ns = 0;       // threads stood still, or were asked to, also where that failed
+  uint64_t again_bytes = 0;    // of these, read again while threads stood still, since they were written to
+  uint64_t reader_cpu_ns = 0;  // CPU time of processes that read for the program
+  bool beside = false;         // most was read beside running threads
+  Shadow::Held held;           // chunks found referenced: hit in the shadow, to the last granule
 };
 
 // A backend. When revoke() returns `cleared`, then for every painted chunk either each of its granules is
 // hit in the shadow, or no word that the program can load holds a pointer to it, and none can come to hold
-// one, since the only copies were looked for at one moment at or after which nothing could move (I8).
+// one, since the only copies were looked for at one moment at or after which nothing could move, or in memory
+// that was not written between its reading and that moment (I8).
 // Never allocates, never takes a lock that a stopped thread may hold, leaves errno alone.
 template <class R>
 concept Revoker = requires(R& revoker, const RevokeRequest& request, RevokeFigures& figures) {

@@ -1,10 +1,10 @@
 // The shadow: which granules are painted (quarantined and up for release), and which of those were hit.
 //
-// One bit a granule each, flat, indexed as the tag map. A coarse summary (one bit for 64 KiB of heap) says
-// where anything is painted, so that walks skip the rest. Painting marks a whole chunk; a scan records the
-// granules that words point at; expand() widens hits to whole chunks; release() hands out what is painted
-// and not hit, in address order, word by word, and leaves the hit chunks painted: they are held, and take
-// part in the next sweep. Thread-safety: the sweep lock.
+// One bit a granule each, flat, indexed as the tag map. Two coarse summaries (one bit for 64 KiB of heap) say
+// where anything is painted, and where anything was hit, so that walks skip the rest. Painting marks a whole
+// chunk; a scan records the granules that words point at; expand() widens hits to whole chunks; release()
+// hands out what is painted and not hit, in address order, word by word, and leaves the hit chunks painted:
+// they are held, and take part in the next sweep. Thread-safety: the sweep lock.
 #pragma once
 
 #include "base/bits.hpp"
@@ -125,8 +125,14 @@ class Shadow {
   }
 
   // Forgets the hits of a sweep that did not finish; everything stays painted.
-  void forget_hits(Granule limit) {
-    for_each_block(tables_.hit_summary, limit, [&](uint64_t block) {
+  void forget_hits(Granule limit) { forget_hits_in(tables_.hit_summary, limit); }
+  // The same where the summary of hits may be wrong, because who was writing it was killed or is somewhere
+  // else: only what is painted is ever hit.
+  void forget_all_hits(Granule limit) { forget_hits_in(tables_.summary, limit); }
+
+ private:
+  void forget_hits_in(const uint64_t* summary, Granule limit) {
+    for_each_block(summary, limit, [&](uint64_t block) {
       for (uint64_t word = block << kWordsShift; word < (block + 1) << kWordsShift; ++word) {
         tables_.hits[word] = tables_.expanded[word] = 0;
       }
@@ -135,7 +141,6 @@ class Shadow {
     held_ = {};
   }
 
- private:
   static constexpr unsigned kWordsShift = kSummaryShift - 6;  // words of the bitmaps in a block
 
   static void set_blocks(uint64_t* summary, Run chunk) {

@@ -11,9 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +20,7 @@
 #include <iterator>
 
 #include "dlmalloc_nonreuse.h"
+#include "support/write_tracking.hpp"
 
 namespace adversary {
 
@@ -328,18 +327,6 @@ size_t look_for_reuse() {
   return reused_count();
 }
 
-// Linux from 6.13 on, without a system call filter, and userfaultfd(2) is not refused.
-bool writes_can_be_tracked() {
-  utsname system{};
-  int major = 0, minor = 0;
-  if (uname(&system) != 0 || sscanf(system.release, "%d.%d", &major, &minor) != 2) return false;
-  if (major < 6 || (major == 6 && minor < 13) || prctl(PR_GET_SECCOMP) != 0) return false;
-  constexpr int kUserModeOnly = 1;
-  const long fd = syscall(SYS_userfaultfd, O_CLOEXEC | kUserModeOnly);
-  if (fd >= 0) close(static_cast<int>(fd));
-  return fd >= 0;
-}
-
 int judge(const Settings& settings) {
   run_all(settings);
   const nonreuse_statistics end = statistics();
@@ -360,7 +347,7 @@ int judge(const Settings& settings) {
   };
   demand(found == 0, "something was allocated over a chunk that is referenced");
   demand(end.sweeps != 0 && end.released_bytes != 0, "no sweep ran");
-  const bool unable = settings.beside && end.concurrent_sweeps == 0 && !writes_can_be_tracked();
+  const bool unable = settings.beside && end.concurrent_sweeps == 0 && !support::writes_can_be_tracked();
   demand(!settings.beside || unable || end.concurrent_sweeps != 0, "no sweep read beside the threads");
   demand(hops.load() != 0 && allocated != 0, "nothing happened");
   demand(settings.mode != Mode::fork || forks.load() != 0, "no fork was made");

@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--options", default="", help="NONREUSE_OPTIONS")
     parser.add_argument("--threads", help="threads that churn; 0: the main thread")
     parser.add_argument("--fork", action="store_true", help="churn in the child of a fork")
+    parser.add_argument("--beside", action="store_true", help="sweeps must have read beside the threads")
     parser.add_argument("--timeout", type=float, default=1800)
     parser.add_argument("place")
     arguments = parser.parse_args()
@@ -43,6 +44,8 @@ def main():
         command += ["--threads", arguments.threads]
     if arguments.fork:
         command += ["--fork"]
+    if arguments.beside:
+        command += ["--beside"]
 
     preloaded = dict(environment, LD_PRELOAD=os.path.abspath(arguments.library))
     if arguments.options:
