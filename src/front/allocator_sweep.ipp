@@ -59,13 +59,14 @@ void Allocator<P, R>::wait_if_asked() {
   if (!calm_.load(std::memory_order_relaxed)) [[likely]]
     return;
   if constexpr (requires { revoker_.await(0); }) {
-    constexpr uint64_t kLook = 1'000'000;
+    constexpr uint64_t kLook = 1'000'000;  // nanoseconds
     // Nobody reads for a process that was copied behind our back.
+    if (os::process_id() != owner_) return;
     const auto waits = [&] {
       return calm_.load(std::memory_order_relaxed) && !fork_waits_.load(std::memory_order_relaxed) &&
-             sweep_is_open() && !sweep_is_ready() && os::process_id() == owner_;
+             sweep_is_open() && !sweep_is_ready();
     };
-    while (waits()) revoker_.await(kLook);
+    for (int look = 0; look < 1000 && waits(); ++look) revoker_.await(kLook);
     consider_sweep();
   }
 }
@@ -79,6 +80,8 @@ uint64_t Allocator<P, R>::limit(uint64_t threshold) const {
 
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::consider_sweep() {
+  // A process that has a copy of the sweep, or shares it (vfork), has no part in it.
+  if (sweep_is_open() && os::process_id() != owner_) return;
   const auto due = [&] {
     return sweep_is_open() || (quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes()) &&
                                !policy_.must_wait(os::now_ns()));

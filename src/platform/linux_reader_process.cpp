@@ -111,6 +111,10 @@ bool ReaderProcess::has_own_descriptors(uint64_t at_most_ns) const {
   return __atomic_load_n(&apart_, __ATOMIC_ACQUIRE) != 0 || !running();
 }
 
+void ReaderProcess::kill() const {
+  if (process_ != 0) sys::call(SYS_kill, process_, SIGKILL);
+}
+
 bool ReaderProcess::reap() {
   int status = 0;
   // It has written its end and runs no more code of ours. ECHILD: the program waits with __WALL itself.

@@ -28,6 +28,8 @@ class ReaderProcess {
   bool running() const { return __atomic_load_n(&alive_, __ATOMIC_ACQUIRE) != 0; }
   // Until it has ended, or nanoseconds have passed.
   void wait(uint64_t at_most_ns) const;
+  // Ends it, soon.
+  void kill() const;
   // After its end. True where the job returned; false where the process was killed, or faulted.
   bool reap();
   // Calls read(context). False where that touched memory that cannot be read; it ended there.

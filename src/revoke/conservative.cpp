@@ -22,6 +22,7 @@ constexpr size_t kArmedPart = size_t{8} << 20;
 constexpr size_t kGuardedPart = size_t{256} << 10;
 constexpr uint64_t kStale = 20'000'000;  // nanoseconds from the end of reading
 constexpr int kRestarts = 3;
+constexpr uint64_t kStuck = 5'000'000'000;  // nanoseconds without progress
 constexpr uint64_t kLook = 1'000'000;  // nanoseconds until a waiting thread looks whether it should go on
 
 // Shared and doubtful memory is copied here to be read. Under the sweep lock, so one is enough.
@@ -105,9 +106,17 @@ bool ConservativeRevoker::take_over(const RevokeRequest& request) {
 
 // False while there is a reader, and it cannot be waited for.
 bool ConservativeRevoker::reader_left(const RevokeRequest& request) {
+  const auto progress = [&] { return progress_.load(std::memory_order_relaxed); };
+  uint64_t since = os::now_ns(), seen = progress();
   while (reader_.running()) {
     if (!request.wait || request.hurry(request.context)) return false;
     reader_.wait(kLook);
+    if (seen != progress()) {
+      seen = progress();
+      since = os::now_ns();
+    } else if (os::now_ns() - since > kStuck) {
+      reader_.kill();  // it was stopped, perhaps
+    }
   }
   reader_.reap();
   return true;
@@ -116,7 +125,11 @@ bool ConservativeRevoker::reader_left(const RevokeRequest& request) {
 // Of a sweep that is over: it has pages to disarm still, which ends by itself.
 void ConservativeRevoker::end_reader() {
   if (phase_ != Phase::disarm) return;
-  while (reader_.running()) reader_.wait(kLook);
+  const uint64_t begin = os::now_ns();
+  while (reader_.running()) {
+    reader_.wait(kLook);
+    if (os::now_ns() - begin > kStuck) reader_.kill();
+  }
   reader_.reap();
   tracker_.end();
 }
@@ -193,6 +206,7 @@ void ConservativeRevoker::read_rounds() {
   for (int round = 0; round < kRounds && !tracker_.lost(); ++round) {
     again_bytes_ = 0;
     walk();
+    progress_.fetch_add(1, std::memory_order_relaxed);
     if (again_bytes_ <= little) break;
     const bool stuck = again_bytes_ > before / 4 * 3;
     if (stuck && calm) break;
@@ -206,6 +220,7 @@ void ConservativeRevoker::read_rounds() {
 void ConservativeRevoker::arm(Range range) {
   for (uintptr_t at = range.begin; at < range.end && !tracker_.lost();) {
     if (reader_.abandoned()) return tracker_.lose();
+    progress_.fetch_add(1, std::memory_order_relaxed);
     const uintptr_t next = align_down(at, kArmedPart) + kArmedPart;
     const uintptr_t end = next < range.end ? next : range.end;
     tracker_.arm({at, end}, *this);

@@ -97,6 +97,7 @@ class ConservativeRevoker : private RootVisitor, private PageSink {
   uint64_t reading_ns_ = 0;
   // Of the sweep under way; the reading process writes here while it runs, nobody else then:
   std::atomic<bool> open_{false};
+  std::atomic<uint64_t> progress_{0};  // of the reading process: grows while it gets on
   RevokeRequest request_{};
   RevokeFigures figures_{};
   ScanTarget target_{};
