@@ -30,6 +30,12 @@ void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
   sys::call(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr);
 }
 
+void futex_wait(std::atomic<uint32_t>* word, uint32_t expected, uint64_t at_most_ns) {
+  constexpr uint64_t kSecond = 1'000'000'000;
+  const timespec t{static_cast<time_t>(at_most_ns / kSecond), static_cast<long>(at_most_ns % kSecond)};
+  sys::call(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &t);
+}
+
 void futex_wake(std::atomic<uint32_t>* word, int count) {
   sys::call(SYS_futex, word, FUTEX_WAKE_PRIVATE, count);
 }

@@ -71,7 +71,10 @@ Range ReaderProcess::own_memory() const {
 }
 
 bool ReaderProcess::start(Job job, void* context, const int (&keep)[2]) {
-  if (NONREUSE_SANITIZED || process_ != 0 || !map_area()) return false;
+  // A filter may end the program for calls that it does not know.
+  if (NONREUSE_SANITIZED || process_ != 0 || sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0)
+    return false;
+  if (!map_area()) return false;
   const uintptr_t thread = reinterpret_cast<uintptr_t>(area_->thread) + kThreadRoom;
   *reinterpret_cast<uintptr_t*>(thread) = thread;  // x86-64 asks for it
   area_->cookie = os::random_word();
@@ -111,6 +114,16 @@ bool ReaderProcess::has_own_descriptors(uint64_t at_most_ns) const {
   return __atomic_load_n(&apart_, __ATOMIC_ACQUIRE) != 0 || !running();
 }
 
+size_t ReaderProcess::processors() {
+  unsigned long mask[128];
+  const long size = sys::call(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  size_t count = 0;
+  for (long i = 0; i < size / static_cast<long>(sizeof mask[0]); ++i) {
+    count += static_cast<size_t>(__builtin_popcountl(mask[i]));
+  }
+  return count;
+}
+
 void ReaderProcess::kill() const {
   if (process_ != 0) sys::call(SYS_kill, process_, SIGKILL);
 }
@@ -137,9 +150,10 @@ bool ReaderProcess::leave_the_program() const {
     return from > to || !sys::failed(sys::call(kCloseRange, from, to, flags));
   };
   const auto low = static_cast<unsigned>(keep_[0]), high = static_cast<unsigned>(keep_[1]);
-  if (!close(high + 1, ~0u, kCloseRangeUnshare)) return false;
-  if (low != 0 && !close(0, low - 1, 0)) return false;
-  if (!close(low + 1, high - 1, 0)) return false;
+  const bool none = keep_[0] < 0;
+  if (!close(none ? 0 : high + 1, ~0u, kCloseRangeUnshare)) return false;
+  if (!none && low != 0 && !close(0, low - 1, 0)) return false;
+  if (!none && !close(low + 1, high - 1, 0)) return false;
   sys::call(SYS_prctl, PR_SET_NAME, "nonreuse-reader", 0, 0, 0);
   // The thread that started it may be one of real-time priority, or bound to a processor, which it wants for
   // itself.

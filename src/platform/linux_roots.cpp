@@ -17,7 +17,7 @@
 namespace nonreuse {
 namespace {
 
-constexpr size_t kMaxOwn = 8;
+constexpr size_t kMaxOwn = 32;
 constexpr uintptr_t kCutAlignment = 64;
 
 // One mapping, or what own ranges leave of it.

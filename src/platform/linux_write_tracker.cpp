@@ -9,6 +9,8 @@
 
 #include <initializer_list>
 
+#include <atomic>
+
 #include "platform/linux_pagemap_scan.hpp"
 #include "platform/linux_pages.hpp"
 #include "platform/linux_syscall.hpp"
@@ -43,20 +45,12 @@ constexpr uint64_t kAsynchronous = uint64_t{1} << 15;
 constexpr uint64_t kWriteProtect = 2;
 constexpr long kUserModeOnly = 1;
 
-// Full of addresses of pages, hence no root. Under the sweep lock, so one is enough.
-constexpr size_t kRegions = 64;
-alignas(64) PageRegion regions[kRegions];
-
 constexpr size_t kTestPages = 6;
 
 // Of linux/membarrier.h. A barrier in every thread: stores made before pages were armed are visible after.
 constexpr long kBarrier = 1 << 3, kBarrierRegister = 1 << 4;  // MEMBARRIER_CMD_(REGISTER_)PRIVATE_EXPEDITED
 
 }  // namespace
-
-Range WriteTracker::own_memory() {
-  return {reinterpret_cast<uintptr_t>(regions), reinterpret_cast<uintptr_t>(regions + kRegions)};
-}
 
 bool WriteTracker::begin() {
   // A filter may end the process for calls that it does not know.
@@ -129,9 +123,9 @@ bool WriteTracker::is_ours(Range range) {
   return !sys::failed(sys::call(SYS_ioctl, faults_.fd(), kRegister, &mapping));
 }
 
-void WriteTracker::arm(Range range, PageSink& sink) {
+void WriteTracker::arm(Range range, PageSink& sink, Answers& answers) {
   if (!is_ours(range)) return;
-  if (!ask(range, kScanChecked | kScanProtect, sink)) lost_ = true;
+  if (!ask(range, kScanChecked | kScanProtect, sink, answers)) lose();
 }
 
 void WriteTracker::disarm(Range range) {
@@ -148,15 +142,19 @@ void WriteTracker::after_fork_in_child() {
   verdict_ = Verdict::unknown;
 }
 
-bool WriteTracker::written(Range range, PageSink& sink) {
-  return knows(range) && ask(range, kScanChecked, sink);
+bool WriteTracker::written(Range range, PageSink& sink, Answers& answers) {
+  return knows(range) && ask(range, kScanChecked, sink, answers);
 }
 
 // Tells pages that hold something and are not write-protected; protects them first where the flags say so.
 // Pages that hold nothing are left alone: to protect them would fill page tables.
-bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink) {
+bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink, Answers& answers) {
+  static_assert(sizeof answers.regions[0] == sizeof(PageRegion));
+  auto* const regions = reinterpret_cast<PageRegion*>(answers.regions);
+  constexpr size_t kRegions = Answers::kCount;
   // Guard pages cannot be read. Before Linux 6.15 they cannot be told from swapped ones.
-  static constinit bool guards_are_known = true;
+  static constinit std::atomic<bool> guards_known{true};
+  bool guards_are_known = guards_known.load(std::memory_order_relaxed);
   for (uintptr_t at = range.begin; at < range.end;) {
     ScanArguments scan{};
     scan.size = sizeof scan;
@@ -172,6 +170,7 @@ bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink) {
     const long count = sys::call(SYS_ioctl, pagemap_.fd(), kPagemapScan, &scan);
     if (count == -EINVAL && guards_are_known) {
       guards_are_known = false;
+      guards_known.store(false, std::memory_order_relaxed);
       continue;
     }
     if (sys::failed(count) || static_cast<size_t>(count) > kRegions) return false;
@@ -209,9 +208,10 @@ bool WriteTracker::notes_writes(Range pages) {
     return reinterpret_cast<volatile uintptr_t*>(pages.begin + index * page);
   };
   for (size_t i = 0; i < 4; ++i) *word(i) = 1;
+  Answers answers;
   PageMarks armed(pages.begin, page), before(pages.begin, page);
-  arm(pages, armed);
-  if (armed.bits() != 0b1111 || !written(pages, before) || before.bits() != 0) return false;
+  arm(pages, armed, answers);
+  if (armed.bits() != 0b1111 || !written(pages, before, answers) || before.bits() != 0) return false;
   *word(0) = 2;
   if (sys::failed(sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, pages.begin + 2 * page))) return false;
   sys::call(SYS_madvise, pages.begin + 3 * page, page, MADV_DONTNEED);
@@ -219,10 +219,10 @@ bool WriteTracker::notes_writes(Range pages) {
   *word(4) = 5;
   constexpr unsigned kExpected = 0b11101;
   PageMarks after(pages.begin, page), again(pages.begin, page), none(pages.begin, page);
-  if (!written(pages, after) || after.bits() != kExpected) return false;
-  arm(pages, again);
+  if (!written(pages, after, answers) || after.bits() != kExpected) return false;
+  arm(pages, again, answers);
   if (again.bits() != kExpected) return false;
-  return written(pages, none) && none.bits() == 0 && *word(0) == 2;
+  return written(pages, none, answers) && none.bits() == 0 && *word(0) == 2;
 }
 
 // A page that is moved must not look armed where it arrives: before Linux 6.13 it did, and later writes to it
@@ -230,12 +230,13 @@ bool WriteTracker::notes_writes(Range pages) {
 // something there next.
 bool WriteTracker::notes_moves(Range from, uintptr_t to) {
   *reinterpret_cast<volatile uintptr_t*>(from.begin) = 1;
+  Answers answers;
   PageMarks armed(from.begin, from.size()), after(to, from.size());
-  arm(from, armed);
+  arm(from, armed, answers);
   const long moved =
       sys::call(SYS_mremap, from.begin, from.size(), from.size(), MREMAP_MAYMOVE | MREMAP_FIXED, to);
   if (sys::failed(moved)) return false;
-  return armed.bits() == 1 && written({to, to + from.size()}, after) && after.bits() == 1;
+  return armed.bits() == 1 && written({to, to + from.size()}, after, answers) && after.bits() == 1;
 }
 
 }  // namespace nonreuse

@@ -20,6 +20,7 @@ void yield();
 
 // Sleeps while *word == expected; may return early. futex(2).
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
+void futex_wait(std::atomic<uint32_t>* word, uint32_t expected, uint64_t at_most_ns);
 void futex_wake(std::atomic<uint32_t>* word, int count);
 
 // A value that differs between live threads and is never 0.

@@ -17,9 +17,9 @@ class ReaderProcess {
  public:
   using Job = void (*)(void* context);
 
-  // Runs job(context) in the process; of the program's descriptors it keeps only `keep`. False where there
-  // cannot be such a process: limits, filters, sanitizers, or one of before has not been reaped. What the
-  // job finds behind the thread pointer is zero: it may use no thread-local variable.
+  // Runs job(context) in the process; of the program's descriptors it keeps only `keep` (or none: -1). False
+  // where there cannot be such a process: limits, filters, sanitizers, or one of before has not been reaped.
+  // What the job finds behind the thread pointer is zero: it may use no thread-local variable.
   bool start(Job job, void* context, const int (&keep)[2]);
   // True once the program may close those of `keep`: the process has descriptors of its own, or has ended.
   // Waits at most so many nanoseconds.
@@ -36,6 +36,8 @@ class ReaderProcess {
   bool guarded(void (*read)(void*), void* context);
   // True where the program has ended, or has become another (execve): nobody wants the result.
   bool abandoned() const;
+  // Processors that the calling thread may use.
+  static size_t processors();
   // Stack and all: full of heap addresses, no root. Empty before the first start.
   Range own_memory() const;
   void after_fork_in_child();

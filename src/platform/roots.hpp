@@ -66,7 +66,7 @@ class RootVisitor {
 
 class RootWalker {
  public:
-  // `own` are ranges that are never reported (the library's tables); at most 8, any order. Ranges that
+  // `own` are ranges that are never reported (the library's tables); at most 32, any order. Ranges that
   // only partly overlap an own range are clipped. The heap itself is reported like any private mapping.
   // The walker's static buffers are left out by itself; the frames of walk() lie on the caller's stack, so a
   // caller that reads its own stack begins at the stack pointer it had before calling.

@@ -16,6 +16,15 @@ namespace nonreuse {
 // nothing, leaves errno alone.
 class WriteTracker {
  public:
+  // What the system writes its answers into: one for each who asks. Full of addresses of pages, hence no
+  // root.
+  struct Answers {
+    static constexpr size_t kCount = 64;
+    struct {
+      uint64_t words[3];
+    } regions[kCount];
+  };
+
   // False where writes cannot be tracked: an older system, a system call filter, no descriptor to be had, or
   // a self-test that failed. The test is made once in a process; a child of fork makes its own.
   bool begin();
@@ -23,17 +32,15 @@ class WriteTracker {
   // Tells the pages that hold something and were not armed, or were written since, each after it was armed,
   // with every store visible that was made before: reading them now, and what is told later, is reading all.
   // Where this fails, for some pages or for all, written() says so.
-  void arm(Range range, PageSink& sink);
+  void arm(Range range, PageSink& sink, Answers& answers);
   // Pages that were told could not be read: nothing is known of any.
-  void lose() { lost_ = true; }
-  bool lost() const { return lost_; }
-  // Full of addresses: no root.
-  static Range own_memory();
+  void lose() { __atomic_store_n(&lost_, true, __ATOMIC_RELAXED); }
+  bool lost() const { return __atomic_load_n(&lost_, __ATOMIC_RELAXED); }
   // Whether written() can tell.
-  bool knows(Range range) { return !lost_ && is_ours(range); }
+  bool knows(Range range) { return !lost() && is_ours(range); }
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
   // every thread stopped. False: nothing is known of them (some may have been told): read all of `range`.
-  bool written(Range range, PageSink& sink);
+  bool written(Range range, PageSink& sink, Answers& answers);
   // Pages of `range` are armed no more. What end() does as well, but for all at once and with the process's
   // map of memory locked: pages that are touched for the first time would wait.
   void disarm(Range range);
@@ -60,7 +67,7 @@ class WriteTracker {
 
   bool open();
   bool is_ours(Range range);
-  bool ask(Range range, uint64_t flags, PageSink& sink);
+  bool ask(Range range, uint64_t flags, PageSink& sink, Answers& answers);
   Verdict test();
   bool notes_writes(Range pages);
   bool notes_moves(Range from, uintptr_t to);

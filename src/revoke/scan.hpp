@@ -24,15 +24,15 @@ using ScanKernel = uint64_t (*)(const ScanTarget& target, const uint64_t* words,
 uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t count);
 uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count);  // x86-64 with AVX2 only
 
-// A word points at `granule`, which is painted. 1 if that is news.
+// A word points at `granule`, which is painted. 1 if that is news. Others may record theirs at the same time.
 NONREUSE_ALWAYS_INLINE uint64_t record_hit(const ScanTarget& target, Granule granule) {
   const uint64_t bit = uint64_t{1} << (granule & 63);
-  uint64_t& hits = target.hits[granule >> 6];
-  if ((hits & bit) != 0) return 0;
-  hits |= bit;
+  uint64_t* const hits = &target.hits[granule >> 6];
+  if ((__atomic_load_n(hits, __ATOMIC_RELAXED) & bit) != 0) return 0;
   const uint64_t block = granule >> kSummaryShift;
-  target.hit_summary[block >> 6] |= uint64_t{1} << (block & 63);
-  return 1;
+  __atomic_fetch_or(&target.hit_summary[block >> 6], uint64_t{1} << (block & 63), __ATOMIC_RELAXED);
+  const uint64_t before = __atomic_fetch_or(hits, bit, __ATOMIC_RELAXED);
+  return (before & bit) == 0 ? 1 : 0;
 }
 
 // True where this build and this processor can run the kernel.

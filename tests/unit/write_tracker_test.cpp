@@ -59,19 +59,20 @@ class WriteTrackerTest : public testing::Test {
   }
   std::set<size_t> arm() {
     Pages pages(memory);
-    tracker.arm(range(), pages);
+    tracker.arm(range(), pages, answers);
     return pages.told;
   }
   // What is to be read again.
   std::set<size_t> written() {
     Pages pages(memory);
-    if (tracker.written(range(), pages)) return pages.told;
+    if (tracker.written(range(), pages, answers)) return pages.told;
     std::set<size_t> all;
     for (size_t page = 0; page < kPages; ++page) all.insert(page);
     return all;
   }
 
   WriteTracker tracker;
+  WriteTracker::Answers answers;
   char* memory = nullptr;
 };
 
@@ -173,7 +174,7 @@ TEST_F(WriteTrackerTest, ProtectionThatChangesLosesNothing) {
 TEST_F(WriteTrackerTest, WhatWasNeverArmedIsTold) {
   write(3);
   Pages pages(memory);
-  EXPECT_TRUE(tracker.written(range(), pages));
+  EXPECT_TRUE(tracker.written(range(), pages, answers));
   EXPECT_EQ(pages.told, Set{3});
 }
 
@@ -204,7 +205,7 @@ TEST_F(WriteTrackerTest, EmptyMemoryIsLeftAlone) {
   static_cast<volatile char*>(at)[kHuge / 2] = 1;
   const size_t before = page_table_kib();
   Pages pages(static_cast<char*>(at));
-  tracker.arm({begin, begin + kHuge}, pages);
+  tracker.arm({begin, begin + kHuge}, pages, answers);
   EXPECT_EQ(pages.told, Set{kHuge / 2 / kPage});
   EXPECT_LT(page_table_kib(), before + 1024);
   munmap(at, kHuge);

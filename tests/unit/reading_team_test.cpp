@@ -1,0 +1,152 @@
+#include "revoke/reading_team.hpp"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "platform/attributes.hpp"
+
+namespace nonreuse {
+namespace {
+
+constexpr uintptr_t kBase = uintptr_t{1} << 40;
+constexpr size_t kGranules = size_t{1} << 20;
+
+// Processes whose name is that of helpers, and whose parent is this one.
+std::vector<pid_t> helpers_of_this_process() {
+  std::vector<pid_t> found;
+  FILE* list = popen("ps -e -o pid=,ppid=,comm=", "r");
+  if (list == nullptr) return found;
+  int process = 0, parent = 0;
+  char name[32];
+  while (fscanf(list, "%d %d %31[^\n]", &process, &parent, name) == 3) {
+    if (parent == getpid() && std::string(name).find("nonreuse-reader") == 0) found.push_back(process);
+  }
+  pclose(list);
+  return found;
+}
+
+// They have their name only when they have begun.
+std::vector<pid_t> await_helpers(size_t count) {
+  std::vector<pid_t> found;
+  for (int i = 0; i < 500 && (found = helpers_of_this_process()).size() != count; ++i) usleep(10'000);
+  return found;
+}
+
+class ReadingTeamTest : public testing::Test {
+ public:
+  void SetUp() override {
+    if (NONREUSE_SANITIZED) GTEST_SKIP() << "a sanitizer's runtime needs its thread around instrumented code";
+    options_.unaligned = false;
+    state_.request.options = &options_;
+    state_.kernel = scan_scalar;
+    state_.target = {kBase, kGranules << kGranuleShift, painted_.data(), hits_.data(), summary_.data()};
+    std::mt19937_64 random(std::random_device{}());
+    for (uint64_t& word : painted_) word = random() & random();
+    for (uint64_t& word : memory_) {
+      word = random() % 64 != 0 ? random() : kBase + random() % (kGranules << kGranuleShift);
+    }
+  }
+
+  // The whole memory, in ranges of all sizes.
+  void give_all() {
+    std::mt19937_64 random(17);
+    auto at = reinterpret_cast<uintptr_t>(memory_.data());
+    const uintptr_t end = at + memory_.size() * sizeof(uint64_t);
+    while (at < end) {
+      const uintptr_t next = std::min<uintptr_t>(end, at + (1 + random() % 500'000) * sizeof(uint64_t));
+      team_->give({ReadingTask::Kind::root, RootAccess::direct, {at, next}}, *leader_);
+      at = next;
+    }
+  }
+  uint64_t leave() {
+    MemoryScanner::Figures figures = leader_->figures;
+    uint64_t cpu = 0;
+    team_->leave(figures, cpu);
+    return figures.root_bytes;
+  }
+
+  Options options_{};
+  SweepState state_;
+  std::vector<uint64_t> memory_ = std::vector<uint64_t>(size_t{4} << 20);
+  std::vector<uint64_t> painted_ = std::vector<uint64_t>(kGranules / 64);
+  std::vector<uint64_t> hits_ = painted_,
+                        summary_ = std::vector<uint64_t>((kGranules >> kSummaryShift) / 64 + 1);
+  std::unique_ptr<MemoryScanner> leader_ = std::make_unique<MemoryScanner>(state_, nullptr);
+  std::unique_ptr<ReadingTeam> team_ = std::make_unique<ReadingTeam>(state_);
+};
+
+TEST_F(ReadingTeamTest, FindsWhatOneFinds) {
+  give_all();
+  ASSERT_TRUE(team_->finish(*leader_)) << "alone";
+  const std::vector<uint64_t> hits = hits_, summary = summary_;
+  ASSERT_NE(std::count(hits.begin(), hits.end(), 0u), static_cast<long>(hits.size())) << "nothing to find";
+  const int none[2] = {-1, -1};
+  for (size_t helpers : {1, 3, 15}) {
+    std::fill(hits_.begin(), hits_.end(), 0);
+    std::fill(summary_.begin(), summary_.end(), 0);
+    leader_->figures = {};
+    team_->start(helpers, none);
+    ASSERT_FALSE(team_->empty());
+    give_all();
+    ASSERT_TRUE(team_->finish(*leader_));
+    EXPECT_EQ(hits_, hits) << helpers;
+    EXPECT_EQ(summary_, summary) << helpers;
+    EXPECT_EQ(leave(), memory_.size() * sizeof(uint64_t)) << helpers;
+    EXPECT_TRUE(helpers_of_this_process().empty());
+  }
+}
+
+TEST_F(ReadingTeamTest, HelpersThatSleptAreWoken) {
+  const int none[2] = {-1, -1};
+  team_->start(2, none);
+  for (int i = 0; i < 3; ++i) {
+    usleep(30'000);
+    give_all();
+    ASSERT_TRUE(team_->finish(*leader_));
+  }
+  EXPECT_EQ(leave(), 3 * memory_.size() * sizeof(uint64_t));
+}
+
+// A helper that is killed may have had a piece in its hands. Where it had none, all was read.
+TEST_F(ReadingTeamTest, AKilledHelperIsNoticed) {
+  give_all();
+  ASSERT_TRUE(team_->finish(*leader_));
+  const std::vector<uint64_t> hits = hits_;
+  const int none[2] = {-1, -1};
+  for (int round = 0; round < 20; ++round) {
+    std::fill(hits_.begin(), hits_.end(), 0);
+    team_->start(1, none);
+    const std::vector<pid_t> helpers = round % 4 == 0 ? await_helpers(1) : std::vector<pid_t>{};
+    give_all();
+    for (pid_t helper : helpers) kill(helper, SIGKILL);
+    const bool all = team_->finish(*leader_);
+    if (all) {
+      EXPECT_EQ(hits_, hits);
+    }
+    leave();
+  }
+}
+
+TEST_F(ReadingTeamTest, AStoppedHelperIsNotWaitedForWithoutEnd) {
+  const int none[2] = {-1, -1};
+  team_->start(1, none);
+  const std::vector<pid_t> helpers = await_helpers(1);
+  ASSERT_EQ(helpers.size(), 1u);
+  give_all();
+  kill(helpers[0], SIGSTOP);
+  team_->finish(*leader_);  // whether it had a piece is chance
+  leave();
+  EXPECT_TRUE(helpers_of_this_process().empty());
+}
+
+}  // namespace
+}  // namespace nonreuse
