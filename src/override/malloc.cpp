@@ -17,31 +17,32 @@ NONREUSE_NOINLINE void* out_of_memory() {
   return nullptr;
 }
 
-NONREUSE_ALWAYS_INLINE void* result(Payload payload) {
+NONREUSE_ALWAYS_INLINE void* result(ProcessPayload payload) {
   if (payload) [[likely]]
     return payload.get();
   return out_of_memory();
 }
 
 NONREUSE_ALWAYS_INLINE void* allocate(size_t size) {
-  return result(
-      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{}));
+  return result(with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); },
+                           ProcessPayload{}));
 }
 
 void* allocate_aligned(size_t alignment, size_t size) {
-  return result(with_front(
-      [=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); }, Payload{}));
+  return result(
+      with_front([=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); },
+                 ProcessPayload{}));
 }
 
 NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
   if (payload == nullptr) return;
   const bool done = with_front(
       [=](ThreadFront& front) {
-        process_heap.free(front, Wild(payload), call);
+        process_heap.free(front, process_heap.wild(payload), call);
         return true;
       },
       false);
-  if (!done) process_heap.abandon(Wild(payload), call);
+  if (!done) process_heap.abandon(process_heap.wild(payload), call);
 }
 
 void* reallocate(void* old, size_t size) {
@@ -51,7 +52,8 @@ void* reallocate(void* old, size_t size) {
     return nullptr;
   }
   return result(with_front(
-      [=](ThreadFront& front) { return process_heap.reallocate(front, Wild(old), size); }, Payload{}));
+      [=](ThreadFront& front) { return process_heap.reallocate(front, process_heap.wild(old), size); },
+      ProcessPayload{}));
 }
 
 }  // namespace
@@ -117,7 +119,7 @@ NONREUSE_PUBLIC void* NONREUSE_NAME(pvalloc)(size_t size) {
 }
 
 NONREUSE_PUBLIC size_t NONREUSE_NAME(malloc_usable_size)(void* payload) {
-  return payload == nullptr ? 0 : process_heap.usable_size(Wild(payload));
+  return payload == nullptr ? 0 : process_heap.usable_size(process_heap.wild(payload));
 }
 
 NONREUSE_PUBLIC int NONREUSE_NAME(mallopt)(int parameter, int value) {
@@ -183,7 +185,7 @@ NONREUSE_PUBLIC int NONREUSE_NAME(malloc_revoke)(void) {
 }
 
 NONREUSE_PUBLIC int NONREUSE_NAME(malloc_is_revoking)(void) {
-  return process_heap.revoking() ? 1 : 0;
+  return process_heap.tells_revoking() ? 1 : 0;
 }
 
 NONREUSE_PUBLIC void nonreuse_get_statistics(nonreuse_statistics* out) {

@@ -17,13 +17,13 @@ using namespace nonreuse;
 
 namespace {
 
-Payload attempt(size_t size, size_t alignment) {
+ProcessPayload attempt(size_t size, size_t alignment) {
   return with_front(
       [=](ThreadFront& front) {
         return alignment <= kGranule ? process_heap.allocate(front, size)
                                      : process_heap.allocate_aligned(front, alignment, size);
       },
-      Payload{});
+      ProcessPayload{});
 }
 
 // Asks the new-handler for memory until there is some or no handler is left. A handler that throws leaves
@@ -36,7 +36,7 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
       handler();
     else if (!call_quietly(handler))
       return nullptr;
-    if (const Payload payload = attempt(size, alignment)) return payload.get();
+    if (const ProcessPayload payload = attempt(size, alignment)) return payload.get();
   }
   if (!may_throw) return nullptr;
   if (_ZSt17__throw_bad_allocv != nullptr) _ZSt17__throw_bad_allocv();
@@ -45,8 +45,8 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
 }
 
 NONREUSE_ALWAYS_INLINE void* create(size_t size, bool may_throw) {
-  const Payload payload =
-      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{});
+  const ProcessPayload payload =
+      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, ProcessPayload{});
   if (payload) [[likely]]
     return payload.get();
   return insist(size, 1, may_throw);
@@ -54,7 +54,7 @@ NONREUSE_ALWAYS_INLINE void* create(size_t size, bool may_throw) {
 
 void* create_aligned(size_t size, std::align_val_t alignment, bool may_throw) {
   const size_t bytes = static_cast<size_t>(alignment);
-  if (const Payload payload = attempt(size, bytes)) return payload.get();
+  if (const ProcessPayload payload = attempt(size, bytes)) return payload.get();
   return insist(size, bytes, may_throw);
 }
 
@@ -62,11 +62,11 @@ NONREUSE_ALWAYS_INLINE void destroy(void* payload) {
   if (payload == nullptr) return;
   const bool done = with_front(
       [=](ThreadFront& front) {
-        process_heap.free(front, Wild(payload));
+        process_heap.free(front, process_heap.wild(payload));
         return true;
       },
       false);
-  if (!done) process_heap.abandon(Wild(payload), "free");
+  if (!done) process_heap.abandon(process_heap.wild(payload), "free");
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ class CheriRevoker {
     set_under_way(false);
     for_each_run(
         request, [&](uint64_t word) { return request.shadow->painted()[word]; },
-        [&](uintptr_t from, uintptr_t to) { kernel_.unpaint(from, to); });
+        [&](Address from, Address to) { kernel_.unpaint(from, to); });
     kernel_.fence_after_unpaint();
     return RevokeOutcome::cleared;
   }
@@ -69,7 +69,7 @@ class CheriRevoker {
   void begin(const RevokeRequest& request) {
     for_each_run(
         request, [&](uint64_t word) { return request.shadow->painted()[word]; },
-        [&](uintptr_t from, uintptr_t to) { kernel_.paint(from, to); });
+        [&](Address from, Address to) { kernel_.paint(from, to); });
     kernel_.fence_after_paint();
     epoch_ = kernel_.enqueue_epoch();
   }
@@ -86,13 +86,13 @@ class CheriRevoker {
     keep_younger(request, figures);
     for_each_run(
         request, [&](uint64_t word) { return older(request, word); },
-        [&](uintptr_t from, uintptr_t to) { kernel_.unpaint(from, to); });
+        [&](Address from, Address to) { kernel_.unpaint(from, to); });
     kernel_.fence_after_unpaint();
     set_under_way(false);
     if (figures.held.granules != 0) {
       for_each_run(
           request, [&](uint64_t word) { return request.shadow->hits()[word]; },
-          [&](uintptr_t from, uintptr_t to) { kernel_.paint(from, to); });
+          [&](Address from, Address to) { kernel_.paint(from, to); });
       kernel_.fence_after_paint();
       epoch_ = kernel_.enqueue_epoch();
       set_under_way(true);
@@ -108,7 +108,7 @@ class CheriRevoker {
         [&](uint64_t word) {
           return request.shadow->painted()[word] & ~kernel_.painted(address(request, word << 6));
         },
-        [&](uintptr_t from, uintptr_t to) {
+        [&](Address from, Address to) {
           const Run run{(from - request.base) >> kGranuleShift, (to - from) >> kGranuleShift};
           request.shadow->hit_chunk(run);
           figures.held.granules += run.length;
@@ -121,7 +121,7 @@ class CheriRevoker {
     return request.shadow->painted()[word] & ~request.shadow->hits()[word];
   }
 
-  static uintptr_t address(const RevokeRequest& request, Granule granule) {
+  static Address address(const RevokeRequest& request, Granule granule) {
     return request.base + (granule << kGranuleShift);
   }
 

@@ -2,6 +2,8 @@
 // what. No CHERI compiler and no CheriBSD took part.
 #include <gtest/gtest.h>
 
+#include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "base/bits.hpp"
@@ -13,6 +15,8 @@ struct Plain {
 };
 size_t permissions_mask;
 }  // namespace
+
+extern "C" int elf_aux_info(int which, void* to, int size);
 
 #define __builtin_cheri_tag_get(v) ((v) != nullptr)
 #define __builtin_cheri_sealed_get(v) ((v) == nullptr)
@@ -37,10 +41,17 @@ std::vector<uint64_t> shadow(64);
 cheri_revoke_info info{};
 std::vector<int> flags;
 int refuse_shadow = -1, result = 0;
+uint32_t kernel_flags = 0;
+bool old_kernel = false;
 
 }  // namespace
 
 extern "C" {
+int elf_aux_info(int which, void* to, int size) {
+  if (old_kernel || which != AT_BSDFLAGS || size != sizeof kernel_flags) return ENOENT;
+  memcpy(to, &kernel_flags, sizeof kernel_flags);
+  return 0;
+}
 int cheri_revoke(int f, cheri_revoke_epoch_t, cheri_revoke_syscall_info*) {
   flags.push_back(f);
   if (result == 0) info.epochs.enqueue = info.epochs.dequeue += 2;
@@ -112,6 +123,41 @@ TEST_F(CheriBsd, IsNotReadyWithoutShadowOrEpochs) {
     EXPECT_FALSE(fresh.ready());
     EXPECT_FALSE(fresh.ready());
   }
+}
+
+// What the process' revoker makes of the kernel's word and of the environment.
+TEST(CheriBsdRevokerTest, IsSwitchedByKernelAndEnvironment) {
+  const auto configured = [](std::vector<const char*> environment, bool privileged = false) {
+    static CheriBsdRevoker revoker;
+    Options options{};
+    options.percent = 25;
+    environment.push_back(nullptr);
+    revoker.configure(environment.data(), privileged, options);
+    struct Result {
+      bool enabled, every_free;
+      uint64_t percent;
+      bool operator==(const Result&) const = default;
+    };
+    return Result{revoker.enabled(), revoker.every_free(), options.percent};
+  };
+  using Result = decltype(configured({}));
+  kernel_flags = 0;
+  EXPECT_EQ(configured({}), (Result{false, false, 25}));
+  EXPECT_EQ(configured({"A=b", "_RUNTIME_REVOCATION_ENABLE="}), (Result{true, false, 25}));
+  EXPECT_EQ(configured({"_RUNTIME_REVOCATION_ENABLED=1", "_RUNTIME_REVOCATION_ENABL=1"}),
+            (Result{false, false, 25}));
+  kernel_flags = ELF_BSDF_CHERI_REVOKE;
+  EXPECT_EQ(configured({}), (Result{true, false, 25}));
+  EXPECT_EQ(configured({"_RUNTIME_REVOCATION_DISABLE=1"}), (Result{false, false, 25}));
+  EXPECT_EQ(configured({"_RUNTIME_REVOCATION_DISABLE=1"}, true), (Result{true, false, 25}));
+  EXPECT_EQ(configured({"_RUNTIME_REVOCATION_EVERY_FREE_ENABLE=1"}), (Result{true, true, 25}));
+  EXPECT_EQ(configured({"_RUNTIME_QUARANTINE_DENOMINATOR=2"}), (Result{true, false, 100}));
+  EXPECT_EQ(configured({"_RUNTIME_QUARANTINE_DENOMINATOR=2"}, true), (Result{true, false, 25}));
+  kernel_flags = ELF_BSDF_CHERI_REVOKE | ELF_BSDF_CHERI_REVOKE_EVERY_FREE;
+  EXPECT_EQ(configured({}), (Result{true, true, 25}));
+  old_kernel = true;
+  EXPECT_EQ(configured({}), (Result{true, false, 25}));
+  old_kernel = false;
 }
 
 TEST_F(CheriBsd, PayloadsLoseTheExemption) {
