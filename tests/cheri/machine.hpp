@@ -131,6 +131,10 @@ class Machine {
 
   MachinePlants plants;
   Listener* listener = nullptr;
+  std::vector<RevocationEpoch*> published;  // where the kernel writes the epoch, too
+  // The shadow as its writer sees it: the bit of `base()` is the lowest of the first word.
+  const uint64_t* shadow() const { return shadow_; }
+  Address base() const { return base_; }
   const MachineConfig& config() const { return config_; }
   const Format& format() const { return config_.format; }
   Registers& registers(unsigned thread) { return threads_[thread]; }
@@ -369,7 +373,10 @@ class Machine {
     return true;
   }
   bool stale(const Page& page) const { return open() && page.generation != generation_; }
-  void count_epoch() { epoch_ = (epoch_ + 1) & ((RevocationEpoch{1} << kEpochBits) - 1); }
+  void count_epoch() {
+    epoch_ = (epoch_ + 1) & ((RevocationEpoch{1} << kEpochBits) - 1);
+    for (RevocationEpoch* copy : published) *copy = epoch_;
+  }
   size_t pages_in_use() const { return (high_ * kGranule + kPage - 1) / kPage; }
   bool any_tag(size_t page) const {
     for (size_t word = page * 4; word < page * 4 + 4; ++word) {

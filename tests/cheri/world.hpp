@@ -25,10 +25,10 @@ struct WorldConfig {
   uint64_t unmap = 64 << 10;
 };
 
-template <class M = Machine>
+template <class M = Machine, class K = Kernel>
 class WorldOf : public Listener {
  public:
-  using Heap = Allocator<M, CheriRevoker<Kernel>>;
+  using Heap = Allocator<M, CheriRevoker<K>>;
   using Wild = typename Heap::Wild;
   static constexpr size_t kNoSize = ~size_t{0};
 
@@ -52,8 +52,8 @@ class WorldOf : public Listener {
   }
 
   M machine;
-  Kernel kernel;
-  CheriRevoker<Kernel> revoker;
+  K kernel;
+  CheriRevoker<K> revoker;
   Heap heap;
   std::vector<ThreadFront*> fronts;
   std::vector<std::string> violations;
