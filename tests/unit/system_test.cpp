@@ -13,18 +13,27 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "front/allocator.hpp"
 #include "platform/lock.hpp"
 #include "platform/os.hpp"
+#include "revoke/none.hpp"
+
+#if defined(__linux__)
+#define MAP_GUARD (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+#include "platform/freebsd_memory.cpp"
+#endif
 
 namespace nonreuse {
 namespace {
 
+template <class P>
 class SystemMemoryTest : public testing::Test {
- protected:
+ public:
   void SetUp() override {
     errno = 0;
     claim = memory.claim(kWanted);
@@ -43,100 +52,139 @@ class SystemMemoryTest : public testing::Test {
   void fill(Address from, size_t count) { memset(bytes(from), 0xa5, count); }
 
   static constexpr size_t kWanted = size_t{1} << 30;
-  SystemMemory memory;
+  P memory;
   AddressClaim claim;
   size_t page = 0, size = 0;
   Address at = 0;
-};
-using SystemMemoryDeathTest = SystemMemoryTest;
 
-TEST_F(SystemMemoryTest, PagesAreAPowerOfTwo) {
-  EXPECT_TRUE(is_power_of_two(page));
-  EXPECT_GE(page, 4096u);
-  EXPECT_EQ(page, os::page_size());
-}
-
-TEST_F(SystemMemoryTest, TheClaimIsLargeAndOfWholePages) {
-  EXPECT_GE(claim.size, size_t{64} << 20);
-  EXPECT_EQ(claim.base % page, 0u);
-  EXPECT_EQ(claim.size % page, 0u);
-}
-
-TEST_F(SystemMemoryTest, CommittedPagesAreZeroAndWritable) {
-  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
-  EXPECT_TRUE(all_zero(at, size));
-  fill(at, size);
-  EXPECT_EQ(bytes(at)[size - 1], 0xa5);
-  EXPECT_EQ(address_of(memory.pointer(at)), at) << "the pointer points where it was asked to";
-}
-
-TEST_F(SystemMemoryTest, WhatWasUncommittedIsCommittedAgainAsZeroes) {
-  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
-  fill(at, size);
-  if (!memory.uncommit(at + 4 * page, 8 * page)) GTEST_SKIP() << "this platform cannot uncommit";
-  EXPECT_EQ(bytes(at)[4 * page - 1], 0xa5) << "before it";
-  EXPECT_EQ(bytes(at)[12 * page], 0xa5) << "behind it";
-  ASSERT_EQ(memory.commit(at + 4 * page, 8 * page), CommitResult::done);
-  EXPECT_TRUE(all_zero(at + 4 * page, 8 * page));
-}
-
-#ifdef MAP_FIXED_NOREPLACE
-TEST_F(SystemMemoryTest, NobodyElsesMappingIsReplaced) {
-  void* const place = memory.pointer(at + 4 * page);
-  void* const other =
-      mmap(place, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  errno = 0;
-  if (other != place) GTEST_SKIP() << "the claim is a reservation: nobody else gets in";
-  fill(at + 4 * page, page);
-  EXPECT_EQ(memory.commit(at, size), CommitResult::occupied);
-  EXPECT_EQ(bytes(at)[4 * page], 0xa5);
-  munmap(other, page);
-  EXPECT_EQ(memory.commit(at, size), CommitResult::done);
-}
-#endif
-
-TEST_F(SystemMemoryTest, DiscardedPagesReadAsZeroesAndStayUsable) {
-  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
-  fill(at, size);
-  if (!memory.discard(at + page, 2 * page)) GTEST_SKIP() << "this platform cannot discard";
-  EXPECT_TRUE(all_zero(at + page, 2 * page));
-  EXPECT_EQ(bytes(at)[page - 1], 0xa5);
-  EXPECT_EQ(bytes(at)[3 * page], 0xa5);
-  fill(at + page, 2 * page);
-}
-
-TEST_F(SystemMemoryDeathTest, TrappedPagesStopTheProgramUntilTheyAreUntrapped) {
-  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
-  fill(at, size);
-  if (!memory.trap(at + page, page)) GTEST_SKIP() << "this platform cannot trap";
-  EXPECT_DEATH(bytes(at)[page] = 1, "");
-  EXPECT_EQ(bytes(at)[page - 1], 0xa5);
-  ASSERT_TRUE(memory.untrap(at + page, page));
-  EXPECT_TRUE(all_zero(at + page, page)) << "trap gives the content up";
-  fill(at + page, page);
-}
-
-TEST_F(SystemMemoryTest, ZeroesWhatIsAskedForAndNothingElse) {
-  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
-  fill(at, size);
-  memory.zero(at + 3, page + 5);
-  EXPECT_EQ(bytes(at)[2], 0xa5);
-  EXPECT_TRUE(all_zero(at + 3, page + 5));
-  EXPECT_EQ(bytes(at)[page + 8], 0xa5);
-}
-
-TEST_F(SystemMemoryTest, SaysWhetherAnythingWasNotZero) {
-  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
-  EXPECT_FALSE(memory.make_zero(at, size));
-  // In the first and the last word of the range, at either end of a page, and just outside of the range.
-  for (const size_t where : {size_t{16}, page - 8, page, 3 * page + 24}) {
-    memset(bytes(at + where), 1, 8);
-    bytes(at)[15] = bytes(at)[3 * page + 32] = 7;
-    EXPECT_TRUE(memory.make_zero(at + 16, 3 * page + 16)) << where;
-    EXPECT_TRUE(all_zero(at + 16, 3 * page + 16)) << where;
-    EXPECT_FALSE(memory.make_zero(at + 16, 3 * page + 16)) << where;
-    EXPECT_EQ(bytes(at)[15] + bytes(at)[3 * page + 32], 14) << where;
+  void pages_are_a_power_of_two() {
+    EXPECT_TRUE(is_power_of_two(page));
+    EXPECT_GE(page, 4096u);
+    EXPECT_EQ(page, os::page_size());
   }
+
+  void the_claim_is_large_and_of_whole_pages() {
+    EXPECT_GE(claim.size, size_t{64} << 20);
+    EXPECT_EQ(claim.base % page, 0u);
+    EXPECT_EQ(claim.size % page, 0u);
+  }
+
+  void committed_pages_are_zero_and_writable() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    EXPECT_TRUE(all_zero(at, size));
+    fill(at, size);
+    EXPECT_EQ(bytes(at)[size - 1], 0xa5);
+    EXPECT_EQ(address_of(memory.pointer(at)), at) << "the pointer points where it was asked to";
+  }
+
+  void what_was_uncommitted_is_committed_again_as_zeroes() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    fill(at, size);
+    if (!memory.uncommit(at + 4 * page, 8 * page)) GTEST_SKIP() << "this platform cannot uncommit";
+    EXPECT_EQ(bytes(at)[4 * page - 1], 0xa5) << "before it";
+    EXPECT_EQ(bytes(at)[12 * page], 0xa5) << "behind it";
+    ASSERT_EQ(memory.commit(at + 4 * page, 8 * page), CommitResult::done);
+    EXPECT_TRUE(all_zero(at + 4 * page, 8 * page));
+  }
+
+  void nobody_elses_mapping_is_replaced() {
+#ifdef MAP_FIXED_NOREPLACE
+    void* const place = memory.pointer(at + 4 * page);
+    void* const other =
+        mmap(place, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    errno = 0;
+    if (other == place) {  // else the claim is a reservation, and nobody else gets in
+      fill(at + 4 * page, page);
+      EXPECT_EQ(memory.commit(at, size), CommitResult::occupied);
+      EXPECT_EQ(bytes(at)[4 * page], 0xa5);
+      munmap(other, page);
+    }
+#endif
+    EXPECT_EQ(memory.commit(at, size), CommitResult::done);
+  }
+
+  void discarded_pages_read_as_zeroes_and_stay_usable() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    fill(at, size);
+    if (!memory.discard(at + page, 2 * page)) GTEST_SKIP() << "this platform cannot discard";
+    EXPECT_TRUE(all_zero(at + page, 2 * page));
+    EXPECT_EQ(bytes(at)[page - 1], 0xa5);
+    EXPECT_EQ(bytes(at)[3 * page], 0xa5);
+    fill(at + page, 2 * page);
+  }
+
+  void trapped_pages_stop_the_program_until_they_are_untrapped() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    fill(at, size);
+    if (!memory.trap(at + page, page)) GTEST_SKIP() << "this platform cannot trap";
+    EXPECT_DEATH(bytes(at)[page] = 1, "");
+    EXPECT_EQ(bytes(at)[page - 1], 0xa5);
+    ASSERT_TRUE(memory.untrap(at + page, page));
+    EXPECT_TRUE(all_zero(at + page, page)) << "trap gives the content up";
+    fill(at + page, page);
+  }
+
+  void zeroes_what_is_asked_for_and_nothing_else() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    fill(at, size);
+    memory.zero(at + 3, page + 5);
+    EXPECT_EQ(bytes(at)[2], 0xa5);
+    EXPECT_TRUE(all_zero(at + 3, page + 5));
+    EXPECT_EQ(bytes(at)[page + 8], 0xa5);
+  }
+
+  void says_whether_anything_was_not_zero() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    EXPECT_FALSE(memory.make_zero(at, size));
+    // In the first and the last word of the range, at either end of a page, and just outside of the range.
+    for (const size_t where : {size_t{16}, page - 8, page, 3 * page + 24}) {
+      memset(bytes(at + where), 1, 8);
+      bytes(at)[15] = bytes(at)[3 * page + 32] = 7;
+      EXPECT_TRUE(memory.make_zero(at + 16, 3 * page + 16)) << where;
+      EXPECT_TRUE(all_zero(at + 16, 3 * page + 16)) << where;
+      EXPECT_FALSE(memory.make_zero(at + 16, 3 * page + 16)) << where;
+      EXPECT_EQ(bytes(at)[15] + bytes(at)[3 * page + 32], 14) << where;
+    }
+  }
+};
+
+#if defined(__linux__)
+// FreeBSD's, too: its logic, over Linux' mmap(2), with mappings that cannot be touched for guards.
+using Platforms = testing::Types<SystemMemory, FreebsdMemory>;
+#else
+using Platforms = testing::Types<SystemMemory>;
+#endif
+TYPED_TEST_SUITE(SystemMemoryTest, Platforms);
+template <class P>
+using SystemMemoryDeathTest = SystemMemoryTest<P>;
+TYPED_TEST_SUITE(SystemMemoryDeathTest, Platforms);
+
+TYPED_TEST(SystemMemoryTest, PagesAreAPowerOfTwo) {
+  this->pages_are_a_power_of_two();
+}
+TYPED_TEST(SystemMemoryTest, TheClaimIsLargeAndOfWholePages) {
+  this->the_claim_is_large_and_of_whole_pages();
+}
+TYPED_TEST(SystemMemoryTest, CommittedPagesAreZeroAndWritable) {
+  this->committed_pages_are_zero_and_writable();
+}
+TYPED_TEST(SystemMemoryTest, WhatWasUncommittedIsCommittedAgainAsZeroes) {
+  this->what_was_uncommitted_is_committed_again_as_zeroes();
+}
+TYPED_TEST(SystemMemoryTest, NobodyElsesMappingIsReplaced) {
+  this->nobody_elses_mapping_is_replaced();
+}
+TYPED_TEST(SystemMemoryTest, DiscardedPagesReadAsZeroesAndStayUsable) {
+  this->discarded_pages_read_as_zeroes_and_stay_usable();
+}
+TYPED_TEST(SystemMemoryDeathTest, TrappedPagesStopTheProgramUntilTheyAreUntrapped) {
+  this->trapped_pages_stop_the_program_until_they_are_untrapped();
+}
+TYPED_TEST(SystemMemoryTest, ZeroesWhatIsAskedForAndNothingElse) {
+  this->zeroes_what_is_asked_for_and_nothing_else();
+}
+TYPED_TEST(SystemMemoryTest, SaysWhetherAnythingWasNotZero) {
+  this->says_whether_anything_was_not_zero();
 }
 
 // ---- os.hpp -----------------------------------------------------------------------------------------------
@@ -272,6 +320,36 @@ TEST_F(SystemTest, KnowsItsNameAndItsRights) {
   EXPECT_FALSE(os::runs_privileged());
   EXPECT_GT(os::default_stack_bytes(), 4096u);
 }
+
+#if defined(__linux__)
+// What a library for FreeBSD without CHERI does, on this system.
+TEST(PlainFreebsd, NothingThatWasFreedIsReused) {
+  static FreebsdMemory memory;
+  NoRevoker revoker;
+  static_assert(kRevocation == RevocationBy::sweep, "of Linux; FreeBSD's is `nobody`");
+  Allocator<FreebsdMemory, NoRevoker> heap(memory, revoker);
+  Options options = default_options();
+  options.min = 64 * 1024;
+  ASSERT_TRUE(heap.init(options));
+  ThreadFront* front = heap.make_front();
+  std::set<void*> seen;
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 20'000; ++i) {
+    void* const got = heap.allocate(*front, 500).get();
+    ASSERT_NE(got, nullptr);
+    ASSERT_TRUE(seen.insert(got).second) << "handed out twice";
+    memset(got, 1, 500);
+    heap.free(*front, heap.wild(got));
+  }
+  EXPECT_EQ(heap.revoke(*front), SweepResult::blind);
+  EXPECT_EQ(
+      testing::internal::GetCapturedStderr(),
+      "nonreuse: this kernel does not revoke; freed memory is not reused, its pages are given back (this is "
+      "said once)\n");
+  EXPECT_FALSE(heap.tells_revoking());
+  heap.check();
+}
+#endif
 
 using SystemDeathTest = SystemTest;
 TEST_F(SystemDeathTest, SaysItsLineAndAborts) {
