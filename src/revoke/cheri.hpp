@@ -42,9 +42,10 @@ class CheriRevoker {
 
   // ---- Revoker -----------------------------------------------------------------------------------------
   RevokeOutcome revoke(const RevokeRequest& request, RevokeFigures& figures) {
-    if (!setting_.enabled) return RevokeOutcome::cleared;
+    // Switched off while a generation is with the kernel, that one is still waited for: its paint must go.
+    if (!setting_.enabled && !under_way()) return RevokeOutcome::cleared;
     if (!kernel_.ready()) return RevokeOutcome::blind;
-    if (setting_.asynchronous && !request.wait) return go_on(request, figures);
+    if (setting_.enabled && setting_.asynchronous && !request.wait) return go_on(request, figures);
     // Also what a generation under way has painted: it is cleared with the rest.
     begin(request);
     while (!cleared()) {

@@ -249,6 +249,22 @@ TEST_F(Generations, ARequestToWaitTakesBoth) {
   EXPECT_TRUE(world.machine.shadow_clear());
 }
 
+TEST_F(Generations, SwitchedOffMeanwhileLeavesNoPaint) {
+  Capability& held = world.machine.registers(0)[0];
+  held = world.allocate(0, 50);
+  world.release(0, held);
+  work(1);
+  EXPECT_FALSE(world.machine.shadow_clear());
+  world.revoker.set({.enabled = false, .asynchronous = true});
+  EXPECT_EQ(world.revoke(), SweepResult::done);
+  EXPECT_TRUE(world.machine.shadow_clear());
+  EXPECT_FALSE(held.tag);
+  const uint64_t calls = world.kernel.calls;
+  world.release(0, world.allocate(0, 50));
+  EXPECT_EQ(world.revoke(), SweepResult::done);
+  EXPECT_EQ(world.kernel.calls, calls) << "from now on nothing is asked of the kernel";
+}
+
 TEST_F(Generations, AForksChildBeginsAnew) {
   const Capability first = world.allocate(0, 50);
   world.release(0, first);
