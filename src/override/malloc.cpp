@@ -12,37 +12,42 @@ using namespace nonreuse;
 
 namespace {
 
+// Of this process' heap: on capability machines they are not those of the same name in nonreuse.
+using Payload = ProcessAllocator::Payload;
+NONREUSE_ALWAYS_INLINE ProcessAllocator::Wild Wild(void* pointer) {
+  return process_heap.wild(pointer);
+}
+
 NONREUSE_NOINLINE void* out_of_memory() {
   errno = ENOMEM;
   return nullptr;
 }
 
-NONREUSE_ALWAYS_INLINE void* result(ProcessPayload payload) {
+NONREUSE_ALWAYS_INLINE void* result(Payload payload) {
   if (payload) [[likely]]
     return payload.get();
   return out_of_memory();
 }
 
 NONREUSE_ALWAYS_INLINE void* allocate(size_t size) {
-  return result(with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); },
-                           ProcessPayload{}));
+  return result(
+      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{}));
 }
 
 void* allocate_aligned(size_t alignment, size_t size) {
-  return result(
-      with_front([=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); },
-                 ProcessPayload{}));
+  return result(with_front(
+      [=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); }, Payload{}));
 }
 
 NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
   if (payload == nullptr) return;
   const bool done = with_front(
       [=](ThreadFront& front) {
-        process_heap.free(front, process_heap.wild(payload), call);
+        process_heap.free(front, Wild(payload), call);
         return true;
       },
       false);
-  if (!done) process_heap.abandon(process_heap.wild(payload), call);
+  if (!done) process_heap.abandon(Wild(payload), call);
 }
 
 void* reallocate(void* old, size_t size) {
@@ -52,8 +57,7 @@ void* reallocate(void* old, size_t size) {
     return nullptr;
   }
   return result(with_front(
-      [=](ThreadFront& front) { return process_heap.reallocate(front, process_heap.wild(old), size); },
-      ProcessPayload{}));
+      [=](ThreadFront& front) { return process_heap.reallocate(front, Wild(old), size); }, Payload{}));
 }
 
 }  // namespace

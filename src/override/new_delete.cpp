@@ -17,13 +17,19 @@ using namespace nonreuse;
 
 namespace {
 
-ProcessPayload attempt(size_t size, size_t alignment) {
+// Of this process' heap: on capability machines they are not those of the same name in nonreuse.
+using Payload = ProcessAllocator::Payload;
+NONREUSE_ALWAYS_INLINE ProcessAllocator::Wild Wild(void* pointer) {
+  return process_heap.wild(pointer);
+}
+
+Payload attempt(size_t size, size_t alignment) {
   return with_front(
       [=](ThreadFront& front) {
         return alignment <= kGranule ? process_heap.allocate(front, size)
                                      : process_heap.allocate_aligned(front, alignment, size);
       },
-      ProcessPayload{});
+      Payload{});
 }
 
 // Asks the new-handler for memory until there is some or no handler is left. A handler that throws leaves
@@ -36,7 +42,7 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
       handler();
     else if (!call_quietly(handler))
       return nullptr;
-    if (const ProcessPayload payload = attempt(size, alignment)) return payload.get();
+    if (const Payload payload = attempt(size, alignment)) return payload.get();
   }
   if (!may_throw) return nullptr;
   if (_ZSt17__throw_bad_allocv != nullptr) _ZSt17__throw_bad_allocv();
@@ -45,8 +51,8 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
 }
 
 NONREUSE_ALWAYS_INLINE void* create(size_t size, bool may_throw) {
-  const ProcessPayload payload =
-      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, ProcessPayload{});
+  const Payload payload =
+      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{});
   if (payload) [[likely]]
     return payload.get();
   return insist(size, 1, may_throw);
@@ -54,7 +60,7 @@ NONREUSE_ALWAYS_INLINE void* create(size_t size, bool may_throw) {
 
 void* create_aligned(size_t size, std::align_val_t alignment, bool may_throw) {
   const size_t bytes = static_cast<size_t>(alignment);
-  if (const ProcessPayload payload = attempt(size, bytes)) return payload.get();
+  if (const Payload payload = attempt(size, bytes)) return payload.get();
   return insist(size, bytes, may_throw);
 }
 
@@ -62,11 +68,11 @@ NONREUSE_ALWAYS_INLINE void destroy(void* payload) {
   if (payload == nullptr) return;
   const bool done = with_front(
       [=](ThreadFront& front) {
-        process_heap.free(front, process_heap.wild(payload));
+        process_heap.free(front, Wild(payload));
         return true;
       },
       false);
-  if (!done) process_heap.abandon(process_heap.wild(payload), "free");
+  if (!done) process_heap.abandon(Wild(payload), "free");
 }
 
 }  // namespace

@@ -17,7 +17,6 @@ using RevokerBy =
                        std::conditional_t<kBy == RevocationBy::kernel, CheriBsdRevoker, NoRevoker>>;
 using ProcessRevoker = RevokerBy<kFreebufMode ? kRevocation : RevocationBy::nobody>;
 using ProcessAllocator = Allocator<SystemMemory, ProcessRevoker>;
-using ProcessPayload = ProcessAllocator::Payload;
 
 extern ProcessAllocator process_heap;
 
