@@ -2,7 +2,7 @@
 // a revoker that either stops the world or sweeps behind a load barrier (Cornucopia and Cornucopia Reloaded:
 // Wesley Filardo et al., IEEE S&P 2020 and ASPLOS 2024).
 //
-// The machine's addresses are numbers at which no memory of this process can lie: what makes a pointer of one
+// The machine's addresses are numbers at which no memory of this process lies: what makes a pointer of one
 // without the authority of pointer() stops the test. The bytes are elsewhere; beside them lie a tag for each
 // 16 bytes and the test's own note of which allocation a stored capability came from. Any other store clears
 // the tag. The program's loads and stores go through load() and store(), which check authority as the machine
@@ -94,7 +94,7 @@ class Machine {
   using Pointers = CapabilityPointers<Ops>;
   static constexpr size_t kPage = 4096;
   static constexpr size_t kGlobals = 4 * kPage;               // static data of the program, below the claim
-  static constexpr Address kFirstAddress = Address{1} << 52;  // beyond what any process of 64 bits can map
+  static constexpr Address kFirstAddress = Address{1} << 52;  // the system maps nothing so high
   static constexpr unsigned kRegisters = 8;
   using Registers = std::array<Capability, kRegisters>;
 
