@@ -106,7 +106,7 @@ bool Allocator<P, R>::paint(bool* more) {
     }
   }
   if (!painted.twice.empty()) {
-    const uintptr_t chunk = address(painted.twice.start);
+    const Address chunk = address(painted.twice.start);
     sweep_lock_.unlock();  // a handler of SIGABRT may go on using the heap
     misuse::stop("free", chunk, misuse::Found::freed_start, chunk, painted.twice.length << kGranuleShift);
   }
@@ -139,8 +139,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
         live_bytes(),
         space_.heap(),
         space_.tables(),
-        {reinterpret_cast<uintptr_t>(page_),
-         reinterpret_cast<uintptr_t>(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
+        {address_of(page_), address_of(page_) + (page_ != nullptr ? kStatsPageBytes : 0)},
         [](void* self, Granule granule) { return static_cast<Allocator*>(self)->painted_chunk_at(granule); },
         [](void* self, Run chunk) { return static_cast<Allocator*>(self)->is_trapped(chunk); },
         [](void* self, bool still) { static_cast<Allocator*>(self)->freeze(still); },
