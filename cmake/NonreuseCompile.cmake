@@ -103,8 +103,18 @@ function(nonreuse_link_with_libc_alone target)
   set(exports ${PROJECT_SOURCE_DIR}/cmake/exports.map)
   target_link_options(${target} PRIVATE
     -nodefaultlibs -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete -Wl,-z,defs -Wl,--hash-style=gnu -Wl,--version-script=${exports})
-  target_link_libraries(${target} PRIVATE c gcc)
+  set(system_libraries "")
+  if(CMAKE_SYSTEM_NAME STREQUAL "FreeBSD")
+    set(system_libraries pthread)
+    if(CMAKE_SIZEOF_VOID_P EQUAL 16)
+      list(PREPEND system_libraries cheri_caprevoke)  # painting the shadow
+    endif()
+  endif()
+  target_link_libraries(${target} PRIVATE ${system_libraries} c gcc)
   set_target_properties(${target} PROPERTIES LINK_DEPENDS ${exports})
+  if(NOT NONREUSE_RUNS_HERE)
+    return()  # the check knows what a library for Linux may need
+  endif()
   add_custom_command(TARGET ${target} POST_BUILD
     COMMAND ${PROJECT_SOURCE_DIR}/scripts/check-library --exports ${exports} $<TARGET_FILE:${target}>
     VERBATIM)

@@ -1,10 +1,21 @@
 # Refuses systems that the library cannot work on, with one line that says why.
 include_guard(GLOBAL)
 
-if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+# NONREUSE_OTHER_SYSTEMS: the library's sources that are for other systems than this one.
+set(NONREUSE_RUNS_HERE ON)
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  set(NONREUSE_OTHER_SYSTEMS "/src/platform/freebsd_[^/]*$")
+elseif(CMAKE_SYSTEM_NAME STREQUAL "FreeBSD")
+  # Nothing there looks for pointers in memory: on CheriBSD the kernel revokes, elsewhere nothing is reused.
+  set(NONREUSE_OTHER_SYSTEMS "/src/(platform/linux_|revoke/(conservative|scan_))[^/]*$")
+  set(NONREUSE_RUNS_HERE OFF)
+  message(WARNING "dlmalloc_nonreuse: the files for FreeBSD and CheriBSD were compiled, against headers of this "
+                  "project's own, and never run. There are no tests, launcher and benchmarks for this system. "
+                  "docs/porting.md says what is known.")
+else()
   message(FATAL_ERROR "dlmalloc_nonreuse: ${CMAKE_SYSTEM_NAME} is not supported by this version; Linux is.")
 endif()
-if(NOT CMAKE_SIZEOF_VOID_P EQUAL 8)
+if(CMAKE_SIZEOF_VOID_P LESS 8)
   message(FATAL_ERROR "dlmalloc_nonreuse: 32-bit targets are not supported: the heap reserves one large "
                       "address range. Build for a 64-bit target.")
 endif()

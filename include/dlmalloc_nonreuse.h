@@ -142,7 +142,8 @@ void dlmalloc_stats(void);
  * (EPERM: not permitted, EAGAIN: threads could not be stopped in time; nothing was released). */
 int NONREUSE_NAME(malloc_revoke)(void);
 
-/* 1 while a sweep is under way in this process, else 0. */
+/* 1 while a sweep is under way in this process, else 0. On CheriBSD, as its own heap has it: 1 where
+ * revocation is switched on for this process, else 0. */
 int NONREUSE_NAME(malloc_is_revoking)(void);
 
 /* ---- statistics ----------------------------------------------------------------------------------- */

@@ -65,13 +65,13 @@ class CapabilityPointers {
   class Wild {
    public:
     Wild(const O& ops, const Value& value) : value_(value), address_(ops.address(value)) {}
-    uintptr_t address() const { return address_; }
+    Address address() const { return address_; }
     bool null() const { return address_ == 0; }
     const Value& value() const { return value_; }
 
    private:
     Value value_;
-    uintptr_t address_;
+    Address address_;
   };
 
   class Payload {
@@ -155,8 +155,9 @@ class CapabilityPointers {
   }
   uint64_t length(const Wild& pointer) const { return ops_.length(pointer.value()); }
 
+  Wild wild(const Value& value) const { return Wild(ops_, value); }
   // The heap's own pointer to where `pointer` points. `base` is the heap's.
-  static uintptr_t own(const Wild& pointer, uintptr_t base) {
+  static Address own(const Wild& pointer, Address base) {
     return base + static_cast<size_t>(pointer.address() - base);
   }
   void copy(const Payload& to, const Chunk& from, size_t bytes) const {
@@ -168,7 +169,7 @@ class CapabilityPointers {
   static constexpr Granules kTooMany = ~Granules{0} >> (kGranuleShift + 1);
 
   static uint64_t note_bytes(const Chunk& chunk) { return chunk.run().length <= kOneByteChunk ? 1 : 8; }
-  Value at(uintptr_t address) const { return ops_.with_address(authority_, address); }
+  Value at(Address address) const { return ops_.with_address(authority_, address); }
 
   O ops_;
   Value authority_{};

@@ -20,34 +20,34 @@ namespace nonreuse {
 
 class Wild {
  public:
-  explicit Wild(const void* pointer) : address_(reinterpret_cast<uintptr_t>(pointer)) {}
-  uintptr_t address() const { return address_; }
+  explicit Wild(const void* pointer) : address_(address_of(pointer)) {}
+  Address address() const { return address_; }
   bool null() const { return address_ == 0; }
 
  private:
-  uintptr_t address_;
+  Address address_;
 };
 
 class Payload {
  public:
   constexpr Payload() = default;
-  explicit Payload(uintptr_t address) : address_(address) {}
+  explicit Payload(Address address) : address_(address) {}
   void* get() const { return reinterpret_cast<void*>(address_); }
   explicit operator bool() const { return address_ != 0; }
 
  private:
-  uintptr_t address_ = 0;
+  Address address_ = 0;
 };
 
 class Chunk {
  public:
-  Chunk(uintptr_t address, Run run) : address_(address), run_(run) {}
-  uintptr_t address() const { return address_; }
+  Chunk(Address address, Run run) : address_(address), run_(run) {}
+  Address address() const { return address_; }
   Run run() const { return run_; }
   size_t bytes() const { return run_.length << kGranuleShift; }
 
  private:
-  uintptr_t address_;
+  Address address_;
   Run run_;
 };
 
@@ -76,7 +76,8 @@ class PlainPointers {
   static constexpr bool fits(const Chunk&, size_t) { return true; }
   static void forget_length(const Chunk&) {}
   static size_t usable(const Chunk& chunk) { return chunk.bytes() - 1; }
-  static uintptr_t own(Wild pointer, uintptr_t) { return pointer.address(); }
+  static Wild wild(const void* pointer) { return Wild(pointer); }
+  static Address own(Wild pointer, Address) { return pointer.address(); }
   static void copy(Payload to, const Chunk& from, size_t bytes) {
     memcpy(to.get(), reinterpret_cast<const void*>(from.address()), bytes);
   }

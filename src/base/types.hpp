@@ -13,6 +13,13 @@ inline constexpr size_t kGranule = size_t{1} << kGranuleShift;  // bytes; also t
 using Granule = uint64_t;   // index of a granule in the reserved range
 using Granules = uint64_t;  // a count of granules
 
+// A number that says where something lies, and nothing more: on a capability machine it carries no authority.
+// Memory is reached through pointers that were given out, or through MemoryPlatform::pointer().
+using Address = uint64_t;
+inline Address address_of(const void* pointer) {
+  return static_cast<Address>(reinterpret_cast<uintptr_t>(pointer));
+}
+
 // A half-open range of granules.
 struct Run {
   Granule start = 0;
@@ -24,10 +31,10 @@ struct Run {
 
 // A half-open range of addresses.
 struct Range {
-  uintptr_t begin = 0;
-  uintptr_t end = 0;
+  Address begin = 0;
+  Address end = 0;
   constexpr size_t size() const { return end - begin; }
-  constexpr bool contains(uintptr_t a) const { return a - begin < end - begin; }
+  constexpr bool contains(Address a) const { return a - begin < end - begin; }
   constexpr bool empty() const { return begin >= end; }
 };
 

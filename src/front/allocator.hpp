@@ -71,6 +71,16 @@ class Allocator {
     return revoking_.load(std::memory_order_relaxed);
   }
 
+  // malloc_is_revoking(): where revocation can be switched off, whether it is on; else whether it is under
+  // way.
+  bool tells_revoking() const {
+    if constexpr (requires { revoker_.enabled(); }) {
+      return revoker_.enabled();
+    } else {
+      return revoking();
+    }
+  }
+
   // ---- threads --------------------------------------------------------------------------------------
   ThreadFront* make_front();               // nullptr: out of memory
   void give_up_front(ThreadFront* front);  // the thread ends: all it owns is found by others at once
@@ -90,6 +100,11 @@ class Allocator {
   // Walks the heap; the program stops with what is broken. Other threads must be quiet.
   void check();
 
+  // What a program handed in, to be judged by the functions above.
+  template <class T>
+  Wild wild(const T& pointer) const {
+    return pointers_.wild(pointer);
+  }
   Heap<P>& heap() { return heap_; }
   AddressSpace<P>& space() { return space_; }
 
@@ -98,7 +113,7 @@ class Allocator {
   static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;
   static constexpr Granules kRunMax = (32 * 1024) >> kGranuleShift;
 
-  uintptr_t address(Granule granule) const { return base_ + (granule << kGranuleShift); }
+  Address address(Granule granule) const { return base_ + (granule << kGranuleShift); }
 
   Chunk chunk_of(Run run) const { return Chunk(address(run.start), run); }
   Payload hand_out(Granule start, Granules length, size_t size);
@@ -152,7 +167,7 @@ class Allocator {
   void add_frees(nonreuse_statistics& out);
 
   // Read by every call, written at start only.
-  uintptr_t base_ = 0;
+  Address base_ = 0;
   TagMap tags_;
   [[no_unique_address]] Pointers pointers_;
   Options options_{};

@@ -5,7 +5,7 @@ namespace nonreuse {
 
 template <MemoryPlatform P, Revoker R>
 NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild pointer, const char* call) {
-  const uintptr_t offset = pointer.address() - base_;
+  const Address offset = pointer.address() - base_;
   const Granule start = offset >> kGranuleShift;
   if (kFreebufMode && start < heap_.top() && offset % kGranule == 0) [[likely]] {
     const uint8_t tag = tags_.load(start);
@@ -75,7 +75,7 @@ void Allocator<P, R>::put_away(ThreadFront& front, Run chunk) {
 
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::put_away_large(Run chunk) {
-  const uintptr_t at = address(chunk.start);
+  const Address at = address(chunk.start);
   const size_t bytes = chunk.length << kGranuleShift;
   const size_t page = space_.page_size();
   bool trapped = false;
@@ -101,7 +101,7 @@ void Allocator<P, R>::put_away_large(Run chunk) {
 // The live chunk that starts at `pointer`; the program stops where there is none.
 template <MemoryPlatform P, Revoker R>
 Run Allocator<P, R>::lookup(Wild pointer, const char* call) {
-  const uintptr_t offset = pointer.address() - base_;
+  const Address offset = pointer.address() - base_;
   const Granule start = offset >> kGranuleShift;
   if (base_ == 0 || start >= heap_.top() || offset % kGranule != 0) reject(pointer, call);
   if (!TagMap::is_live(tags_.load(start))) reject(pointer, call);
@@ -136,8 +136,8 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::debug_revoke() {
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::reject(Wild pointer, const char* call) {
   using misuse::Found;
-  const uintptr_t where = pointer.address();
-  const uintptr_t offset = where - base_;
+  const Address where = pointer.address();
+  const Address offset = where - base_;
   const Granule granule = offset >> kGranuleShift;
   if (base_ == 0 || !space_.heap().contains(where)) misuse::stop(call, where, Found::foreign, 0, 0);
   if (offset % kGranule != 0) misuse::stop(call, where, Found::unaligned, 0, 0);

@@ -151,7 +151,7 @@ bool Allocator<P, R>::paint(bool* more) {
     }
   }
   if (!painted.twice.empty()) {
-    const uintptr_t chunk = address(painted.twice.start);
+    const Address chunk = address(painted.twice.start);
     sweep_lock_.unlock();  // a handler of SIGABRT may go on using the heap
     misuse::stop("free", chunk, misuse::Found::freed_start, chunk, painted.twice.length << kGranuleShift);
   }
@@ -203,7 +203,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
   // it does not see the threads.
   if (!options_.sweep || os::process_id() != owner_) return RevokeOutcome::blind;
   static constexpr auto self = [](void* context) { return static_cast<Allocator*>(context); };
-  const auto page = reinterpret_cast<uintptr_t>(page_);
+  const Address page = address_of(page_);
   RevokeRequest request{
       &shadow_,
       base_,

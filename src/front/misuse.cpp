@@ -11,7 +11,7 @@ void say(const char* text) {
   os::write_error(line.c_str(), line.size());
 }
 
-void stop(const char* call, uintptr_t address, Found found, uintptr_t chunk, size_t bytes) {
+void stop(const char* call, Address address, Found found, Address chunk, size_t bytes) {
   Line line;
   line.text(found == Found::freed_start ? "nonreuse: double free: " : "nonreuse: invalid free: ");
   line.text(call).text("(").hex(address).text("): ");

@@ -16,7 +16,7 @@ enum class Found : uint8_t {
 };
 
 // `call` is the function the program called: "free", "realloc", "malloc_usable_size".
-[[noreturn]] void stop(const char* call, uintptr_t address, Found found, uintptr_t chunk, size_t bytes);
+[[noreturn]] void stop(const char* call, Address address, Found found, Address chunk, size_t bytes);
 
 // One line on standard error.
 void say(const char* text);

@@ -9,7 +9,7 @@
 namespace nonreuse::misuse {
 
 // `given` bytes are covered by the capability, `owned` by the one that was handed out.
-[[noreturn]] inline void stop(const char* call, uintptr_t address, CapabilityFault fault, size_t bytes,
+[[noreturn]] inline void stop(const char* call, Address address, CapabilityFault fault, size_t bytes,
                               size_t given, size_t owned) {
   Line line;
   line.text("nonreuse: invalid free: ").text(call).text("(").hex(address).text("): ");

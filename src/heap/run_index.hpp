@@ -103,7 +103,7 @@ class RunIndex {
   };
   static constexpr uint32_t kFreeRecord = 255;
 
-  Record& at(RecordId id) const { return reinterpret_cast<Record*>(space_.records())[id]; }
+  Record& at(RecordId id) const { return static_cast<Record*>(space_.records())[id]; }
   static unsigned octave_of(Granules length) { return 63 - static_cast<unsigned>(std::countl_zero(length)); }
 
   // Bit `depth` of the key, from the most significant bit below the octave's own down to the start's last.

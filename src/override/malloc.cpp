@@ -12,6 +12,12 @@ using namespace nonreuse;
 
 namespace {
 
+// Of this process' heap: on capability machines they are not those of the same name in nonreuse.
+using Payload = ProcessAllocator::Payload;
+NONREUSE_ALWAYS_INLINE ProcessAllocator::Wild Wild(void* pointer) {
+  return process_heap.wild(pointer);
+}
+
 NONREUSE_NOINLINE void* out_of_memory() {
   errno = ENOMEM;
   return nullptr;
@@ -117,7 +123,7 @@ NONREUSE_PUBLIC void* NONREUSE_NAME(pvalloc)(size_t size) {
 }
 
 NONREUSE_PUBLIC size_t NONREUSE_NAME(malloc_usable_size)(void* payload) {
-  return payload == nullptr ? 0 : process_heap.usable_size(Wild(payload));
+  return payload == nullptr ? 0 : process_heap.usable_size(process_heap.wild(payload));
 }
 
 NONREUSE_PUBLIC int NONREUSE_NAME(mallopt)(int parameter, int value) {
@@ -183,7 +189,7 @@ NONREUSE_PUBLIC int NONREUSE_NAME(malloc_revoke)(void) {
 }
 
 NONREUSE_PUBLIC int NONREUSE_NAME(malloc_is_revoking)(void) {
-  return process_heap.revoking() ? 1 : 0;
+  return process_heap.tells_revoking() ? 1 : 0;
 }
 
 NONREUSE_PUBLIC void nonreuse_get_statistics(nonreuse_statistics* out) {

@@ -17,6 +17,12 @@ using namespace nonreuse;
 
 namespace {
 
+// Of this process' heap: on capability machines they are not those of the same name in nonreuse.
+using Payload = ProcessAllocator::Payload;
+NONREUSE_ALWAYS_INLINE ProcessAllocator::Wild Wild(void* pointer) {
+  return process_heap.wild(pointer);
+}
+
 Payload attempt(size_t size, size_t alignment) {
   return with_front(
       [=](ThreadFront& front) {

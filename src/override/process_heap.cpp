@@ -10,7 +10,7 @@ extern "C" char** environ;
 namespace nonreuse {
 namespace {
 
-constinit LinuxMemory memory;
+constinit SystemMemory memory;
 constinit ProcessRevoker revoker;
 
 enum class Stage : uint8_t { untouched, ready, failed };
@@ -38,10 +38,19 @@ void on_thread_exit(void* value) {
   process_heap.give_up_front(front);
 }
 
+// Revokers that have switches of their own, outside of the options.
+template <class R>
+void configure(R& which) {
+  if constexpr (requires { which.configure(environ, true, process_heap.options()); }) {
+    which.configure(environ, os::runs_privileged(), process_heap.options());
+  }
+}
+
 bool make_ready() {
   LockGuard guard(init_lock);
   if (stage.load(std::memory_order_relaxed) == Stage::untouched) {
     const bool ok = process_heap.init(default_options());
+    configure(revoker);
     stage.store(ok ? Stage::ready : Stage::failed, std::memory_order_release);
   }
   return stage.load(std::memory_order_relaxed) == Stage::ready;
@@ -100,6 +109,7 @@ void say_line(const char* complete) {
 // Before main, and before most other constructors; the heap may have served allocations already.
 __attribute__((constructor(101))) void at_start() {
   if (!ready()) return;
+  configure(revoker);  // the environment may not have been there before
   if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
   attach_stats_page();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -4,14 +4,19 @@
 #include <type_traits>
 
 #include "front/allocator.hpp"
-#include "platform/linux_memory.hpp"
+#include "platform/system.hpp"
+#include "revoke/cheribsd_kernel.hpp"
 #include "revoke/conservative.hpp"
 #include "revoke/none.hpp"
 
 namespace nonreuse {
 
-using ProcessRevoker = std::conditional_t<kFreebufMode, ConservativeRevoker, NoRevoker>;
-using ProcessAllocator = Allocator<LinuxMemory, ProcessRevoker>;
+template <RevocationBy kBy>
+using RevokerBy =
+    std::conditional_t<kBy == RevocationBy::sweep, ConservativeRevoker,
+                       std::conditional_t<kBy == RevocationBy::kernel, CheriBsdRevoker, NoRevoker>>;
+using ProcessRevoker = RevokerBy<kFreebufMode ? kRevocation : RevocationBy::nobody>;
+using ProcessAllocator = Allocator<SystemMemory, ProcessRevoker>;
 
 extern ProcessAllocator process_heap;
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <initializer_list>
 
 #include "base/types.hpp"
 #include "platform/concept.hpp"
@@ -34,7 +35,7 @@ class AddressSpace {
     page_ = platform_.page_size();
     claim_ = {claim.base, claim.base + claim.size};
     const size_t capacity = align_down(claim.size / 4 * 3, 1u << 20);
-    uintptr_t at = claim.base + capacity;
+    Address at = claim.base + capacity;
     heap_ = {claim.base, at};
     const Granules granules = capacity >> kGranuleShift;
     const size_t sizes[kTableCount] = {granules,
@@ -63,7 +64,7 @@ class AddressSpace {
   Range tables() const { return {heap_.end, claim_.end}; }  // never a root
   Granules capacity() const { return heap_.size() >> kGranuleShift; }
 
-  uint8_t* tags() const { return reinterpret_cast<uint8_t*>(tables_[0].begin); }
+  uint8_t* tags() const { return static_cast<uint8_t*>(platform_.pointer(tables_[0].begin)); }
   uint64_t* free_bits() const { return words(1); }
   uint64_t* shadow_bits() const { return words(2); }
   uint64_t* hit_bits() const { return words(3); }
@@ -71,10 +72,10 @@ class AddressSpace {
   uint64_t* zero_bits() const { return words(5); }
   uint64_t* expanded_bits() const { return words(6); }
   uint64_t* hit_summary_bits() const { return words(7); }
-  uintptr_t records() const { return records_.begin; }
+  void* records() const { return platform_.pointer(records_.begin); }
 
-  uintptr_t address(Granule granule) const { return heap_.begin + (granule << kGranuleShift); }
-  Granule granule(uintptr_t address) const { return (address - heap_.begin) >> kGranuleShift; }
+  Address address(Granule granule) const { return heap_.begin + (granule << kGranuleShift); }
+  Granule granule(Address address) const { return (address - heap_.begin) >> kGranuleShift; }
 
   // Commits the chunk memory of `run` (whole pages) and the tables for everything up to its end.
   CommitResult commit_heap(Run run) {
@@ -89,20 +90,20 @@ class AddressSpace {
   // own free lists). nullptr: no memory. Thread-safe.
   void* arena_allocate(size_t bytes) {
     LockGuard guard(arena_lock_);
-    const uintptr_t at = align_up(arena_next_, 64);
+    const Address at = align_up(arena_next_, 64);
     if (!extend(arena_, at + bytes, kArenaStep)) return nullptr;
     arena_next_ = at + bytes;
-    return reinterpret_cast<void*>(at);
+    return platform_.pointer(at);
   }
 
   Lock& arena_lock() { return arena_lock_; }
 
  private:
   struct Area {
-    uintptr_t begin = 0, committed = 0, limit = 0;
+    Address begin = 0, committed = 0, limit = 0;
   };
   struct Table {
-    uintptr_t begin = 0, committed = 0;
+    Address begin = 0, committed = 0;
   };
   static constexpr size_t kWanted = size_t{1} << 40;
   static constexpr size_t kTableCount = 8;
@@ -110,7 +111,9 @@ class AddressSpace {
   static constexpr size_t kArenaStep = size_t{1} << 20;
   static constexpr Granules kTablesAhead = (size_t{64} << 20) >> kGranuleShift;
 
-  uint64_t* words(size_t table) const { return reinterpret_cast<uint64_t*>(tables_[table].begin); }
+  uint64_t* words(size_t table) const {
+    return static_cast<uint64_t*>(platform_.pointer(tables_[table].begin));
+  }
 
   static size_t table_bytes(size_t table, Granules granules) {
     constexpr unsigned kBlocks = kSummaryShift + 3;
@@ -128,9 +131,9 @@ class AddressSpace {
 
   bool commit_tables_to(Granule end) {
     for (size_t i = 0; i < kTableCount; ++i) {
-      const uintptr_t until = align_up(tables_[i].begin + table_bytes(i, end), page_);
+      const Address until = align_up(tables_[i].begin + table_bytes(i, end), page_);
       if (until <= tables_[i].committed) continue;
-      const uintptr_t from = tables_[i].committed;
+      const Address from = tables_[i].committed;
       if (platform_.commit(from, until - from) != CommitResult::done) return false;
       tables_[i].committed = until;
     }
@@ -138,10 +141,10 @@ class AddressSpace {
     return true;
   }
 
-  bool extend(Area& area, uintptr_t until, size_t step) {
+  bool extend(Area& area, Address until, size_t step) {
     if (until <= area.committed) return true;
     if (until > area.limit) return false;
-    for (const uintptr_t wanted : {align_up(until, step), align_up(until, page_)}) {
+    for (const Address wanted : {align_up(until, step), align_up(until, page_)}) {
       if (wanted > area.limit) continue;
       if (platform_.commit(area.committed, wanted - area.committed) == CommitResult::done) {
         area.committed = wanted;
@@ -157,7 +160,7 @@ class AddressSpace {
   Table tables_[kTableCount];
   Granule tables_end_ = 0;
   Area records_, arena_;
-  uintptr_t arena_next_ = 0;
+  Address arena_next_ = 0;
   Lock arena_lock_;
 };
 

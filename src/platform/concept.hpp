@@ -17,16 +17,19 @@ enum class CommitResult : uint8_t {
 
 // Address space that the heap may commit piece by piece.
 struct AddressClaim {
-  uintptr_t base = 0;  // page-aligned
-  size_t size = 0;     // 0: the claim failed
+  Address base = 0;  // page-aligned
+  size_t size = 0;   // 0: the claim failed
 };
 
 template <class P>
-concept MemoryPlatform = requires(P& platform, uintptr_t address, size_t bytes) {
+concept MemoryPlatform = requires(P& platform, Address address, size_t bytes) {
   // Bytes of a page: the unit of every call below. A power of two.
   { platform.page_size() } -> std::same_as<size_t>;
   // Finds room for up to `bytes` of addresses. Nothing there may be touched before commit().
   { platform.claim(bytes) } -> std::same_as<AddressClaim>;
+  // The heap's own pointer to an address of the claim, which need not be committed yet; good for all that
+  // lies there. On capability machines the only way from an address to authority over it.
+  { platform.pointer(address) } -> std::same_as<void*>;
   // Makes pages readable, writable and zero. All or nothing.
   { platform.commit(address, bytes) } -> std::same_as<CommitResult>;
   // Gives committed pages back for good; they must be committed again before use. False: not supported,

@@ -7,6 +7,7 @@
 #include "base/settings.hpp"
 #include "platform/linux_syscall.hpp"
 #include "platform/os.hpp"
+#include "platform/zeroing.hpp"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -133,25 +134,8 @@ void LinuxMemory::zero(uintptr_t address, size_t bytes) {
   memset(reinterpret_cast<void*>(address), 0, bytes);
 }
 
-// Reading first keeps clean lines clean: most memory was zeroed when it was freed, and nothing wrote to it.
-// But where much of a page is asked for, its first word is written in any case: reading an absent page would
-// bring the system's page of zeroes, and the program's first write would fault once more.
 bool LinuxMemory::make_zero(uintptr_t address, size_t bytes) {
-  bool dirty = false;
-  auto* word = reinterpret_cast<uint64_t*>(address);
-  for (uintptr_t page_end = address, end = address + bytes; address < end; address = page_end) {
-    page_end = align_down(address, page_size_) + page_size_;
-    if (page_end > end) page_end = end;
-    if (page_end - address >= page_size_ / 4) dirty |= __atomic_exchange_n(word, 0, __ATOMIC_RELAXED) != 0;
-    for (auto* const stop = reinterpret_cast<uint64_t*>(page_end); word < stop; word += 2) {
-      if ((word[0] | word[1]) != 0) [[unlikely]] {
-        word[0] = 0;
-        word[1] = 0;
-        dirty = true;
-      }
-    }
-  }
-  return dirty;
+  return zero_where_dirty(pointer(address), bytes, page_size_);
 }
 
 }  // namespace nonreuse

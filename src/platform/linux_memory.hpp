@@ -17,6 +17,7 @@ class LinuxMemory {
  public:
   size_t page_size() const { return page_size_; }
   AddressClaim claim(size_t bytes);
+  static void* pointer(Address address) { return reinterpret_cast<void*>(address); }
   CommitResult commit(uintptr_t address, size_t bytes);
   bool uncommit(uintptr_t address, size_t bytes);
   bool discard(uintptr_t address, size_t bytes);

@@ -40,8 +40,8 @@ void futex_wake(std::atomic<uint32_t>* word, int count) {
   sys::call(SYS_futex, word, FUTEX_WAKE_PRIVATE, count);
 }
 
-uintptr_t thread_identity() {
-  return reinterpret_cast<uintptr_t>(__builtin_thread_pointer());
+Address thread_identity() {
+  return address_of(__builtin_thread_pointer());
 }
 int process_id() {
   return static_cast<int>(sys::call(SYS_getpid));
@@ -101,15 +101,15 @@ size_t page_size() {
   return getauxval(AT_PAGESZ);
 }
 
-SignalsBlocked::SignalsBlocked() : before_(0) {
+SignalsBlocked::SignalsBlocked() : before_{} {
   uint64_t set = ~uint64_t{0};
   for (const int open : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS})
     set &= ~(uint64_t{1} << (open - 1));
-  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, &before_, sizeof set);
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, before_, sizeof set);
 }
 
 SignalsBlocked::~SignalsBlocked() {
-  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before_, nullptr, sizeof before_);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, before_, nullptr, sizeof before_[0]);
 }
 
 bool on_signal_stack_in(Range range) {

@@ -72,7 +72,7 @@ template <class Inner>
 class RecursiveLock {
  public:
   void lock() {
-    const uintptr_t self = os::thread_identity();
+    const Address self = os::thread_identity();
     if (owner_.load(std::memory_order_relaxed) != self) {
       inner_.lock();
       owner_.store(self, std::memory_order_relaxed);
@@ -80,7 +80,7 @@ class RecursiveLock {
     ++depth_;
   }
   bool try_lock() {
-    const uintptr_t self = os::thread_identity();
+    const Address self = os::thread_identity();
     if (owner_.load(std::memory_order_relaxed) != self) {
       if (!inner_.try_lock()) return false;
       owner_.store(self, std::memory_order_relaxed);
@@ -101,7 +101,7 @@ class RecursiveLock {
 
  private:
   Inner inner_;
-  std::atomic<uintptr_t> owner_{0};
+  std::atomic<Address> owner_{0};
   uint32_t depth_ = 0;
 };
 

@@ -1,5 +1,6 @@
 // What the library asks of the operating system besides memory: waiting, identity, time, a way to speak.
-// None of these allocates or changes errno. One implementation a system: linux_os.cpp.
+// None of these allocates or changes errno. One implementation a system: linux_os.cpp,
+// freebsd_os.cpp.
 #pragma once
 
 #include <atomic>
@@ -18,13 +19,13 @@ namespace nonreuse::os {
 void cpu_pause();
 void yield();
 
-// Sleeps while *word == expected; may return early. futex(2).
+// Sleeps while *word == expected; may return early. futex(2); _umtx_op(2).
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected);
 void futex_wait(std::atomic<uint32_t>* word, uint32_t expected, uint64_t at_most_ns);
 void futex_wake(std::atomic<uint32_t>* word, int count);
 
 // A value that differs between live threads and is never 0.
-uintptr_t thread_identity();
+Address thread_identity();
 int process_id();  // asked of the kernel each time: true in a fork's child at once
 int thread_id();
 
@@ -60,7 +61,7 @@ class SignalsBlocked {
   SignalsBlocked& operator=(const SignalsBlocked&) = delete;
 
  private:
-  uint64_t before_;
+  uint64_t before_[2];  // a set of signals, as the system has it
 };
 
 // True while the calling thread runs on an alternate signal stack (sigaltstack(2)) that lies in `range`.

@@ -81,6 +81,8 @@ class SimulatedMemory {
     return {base_, bytes_};
   }
 
+  void* pointer(Address address) { return reinterpret_cast<void*>(address); }
+
   CommitResult commit(uintptr_t address, size_t bytes) {
     const std::lock_guard guard(mutex_);
     if (!begin(Call::commit, "commit", address, bytes)) return CommitResult::no_memory;

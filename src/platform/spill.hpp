@@ -48,7 +48,7 @@ NONREUSE_NOINLINE inline void wipe_dead_frames() {
   constexpr size_t kDepth = 6 * 1024;  // what a sweep uses; it must fit every stack that a sweep fits
   char frames[kDepth];
   __builtin_memset(frames, 0, sizeof frames);
-  __asm__ volatile("" : : "r"(frames) : "memory");
+  __asm__ volatile("" : : "m"(frames) : "memory");
 }
 
 }  // namespace nonreuse

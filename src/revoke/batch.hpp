@@ -31,7 +31,8 @@ class BatchEntry {
 };
 
 struct Batch {
-  static constexpr uint32_t kCapacity = 1021;  // with the header: 8 KiB
+  static constexpr uint32_t kCapacity =
+      (8192 - sizeof(void*) - 16) / sizeof(BatchEntry);  // with the header: 8 KiB
   Batch* next = nullptr;
   std::atomic<uint32_t> count{0};  // written by the owner only
   uint32_t taken = 0;              // under the quarantine's lock

@@ -42,9 +42,10 @@ class CheriRevoker {
 
   // ---- Revoker -----------------------------------------------------------------------------------------
   RevokeOutcome revoke(const RevokeRequest& request, RevokeFigures& figures) {
-    if (!setting_.enabled) return RevokeOutcome::cleared;
+    // Switched off while a generation is with the kernel, that one is still waited for: its paint must go.
+    if (!setting_.enabled && !under_way()) return RevokeOutcome::cleared;
     if (!kernel_.ready()) return RevokeOutcome::blind;
-    if (setting_.asynchronous && !request.wait) return go_on(request, figures);
+    if (setting_.enabled && setting_.asynchronous && !request.wait) return go_on(request, figures);
     // Also what a generation under way has painted: it is cleared with the rest.
     begin(request);
     while (!cleared()) {
@@ -53,7 +54,7 @@ class CheriRevoker {
     set_under_way(false);
     for_each_run(
         request, [&](uint64_t word) { return request.shadow->painted()[word]; },
-        [&](uintptr_t from, uintptr_t to) { kernel_.unpaint(from, to); });
+        [&](Address from, Address to) { kernel_.unpaint(from, to); });
     kernel_.fence_after_unpaint();
     return RevokeOutcome::cleared;
   }
@@ -69,7 +70,7 @@ class CheriRevoker {
   void begin(const RevokeRequest& request) {
     for_each_run(
         request, [&](uint64_t word) { return request.shadow->painted()[word]; },
-        [&](uintptr_t from, uintptr_t to) { kernel_.paint(from, to); });
+        [&](Address from, Address to) { kernel_.paint(from, to); });
     kernel_.fence_after_paint();
     epoch_ = kernel_.enqueue_epoch();
   }
@@ -86,13 +87,13 @@ class CheriRevoker {
     keep_younger(request, figures);
     for_each_run(
         request, [&](uint64_t word) { return older(request, word); },
-        [&](uintptr_t from, uintptr_t to) { kernel_.unpaint(from, to); });
+        [&](Address from, Address to) { kernel_.unpaint(from, to); });
     kernel_.fence_after_unpaint();
     set_under_way(false);
     if (figures.held.granules != 0) {
       for_each_run(
           request, [&](uint64_t word) { return request.shadow->hits()[word]; },
-          [&](uintptr_t from, uintptr_t to) { kernel_.paint(from, to); });
+          [&](Address from, Address to) { kernel_.paint(from, to); });
       kernel_.fence_after_paint();
       epoch_ = kernel_.enqueue_epoch();
       set_under_way(true);
@@ -108,7 +109,7 @@ class CheriRevoker {
         [&](uint64_t word) {
           return request.shadow->painted()[word] & ~kernel_.painted(address(request, word << 6));
         },
-        [&](uintptr_t from, uintptr_t to) {
+        [&](Address from, Address to) {
           const Run run{(from - request.base) >> kGranuleShift, (to - from) >> kGranuleShift};
           request.shadow->hit_chunk(run);
           figures.held.granules += run.length;
@@ -121,7 +122,7 @@ class CheriRevoker {
     return request.shadow->painted()[word] & ~request.shadow->hits()[word];
   }
 
-  static uintptr_t address(const RevokeRequest& request, Granule granule) {
+  static Address address(const RevokeRequest& request, Granule granule) {
     return request.base + (granule << kGranuleShift);
   }
 

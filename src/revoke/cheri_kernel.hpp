@@ -26,7 +26,7 @@ enum class RevocationPass : uint8_t {
 };
 
 template <class K>
-concept CheriKernel = requires(K& kernel, uintptr_t address, RevocationEpoch epoch, RevocationPass pass,
+concept CheriKernel = requires(K& kernel, Address address, RevocationEpoch epoch, RevocationPass pass,
                                bool flag) {
   // Maps the shadow and the epochs at the first call. False: this kernel or process has no revocation.
   { kernel.ready() } -> std::same_as<bool>;

@@ -2,12 +2,17 @@
 // <cheri/revoke.h> and <cheri/libcaprevoke.h> declare them. Written against the documented interface.
 #pragma once
 
+#include "revoke/cheri.hpp"
 #include "revoke/cheri_kernel.hpp"
+#include "revoke/none.hpp"
 
 #if defined(__CHERI_PURE_CAPABILITY__) && defined(__FreeBSD__)
 
 #include <cheri/libcaprevoke.h>
 #include <cheri/revoke.h>
+#include <elf.h>
+#include <string.h>
+#include <sys/auxv.h>
 
 #include <atomic>
 
@@ -29,14 +34,14 @@ class CheriBsdKernel {
     return true;
   }
 
-  void paint(uintptr_t begin, uintptr_t end) {
+  void paint(Address begin, Address end) {
     caprev_shadow_nomap_set_raw(info_->base_mem_nomap, shadow_, begin, end);
   }
-  void unpaint(uintptr_t begin, uintptr_t end) {
+  void unpaint(Address begin, Address end) {
     caprev_shadow_nomap_clear_raw(info_->base_mem_nomap, shadow_, begin, end);
   }
   // base_mem_nomap is the address of the bit of address 0: one bit for 16 bytes, 64 to a word.
-  uint64_t painted(uintptr_t address) {
+  uint64_t painted(Address address) {
     const uint64_t at = info_->base_mem_nomap + static_cast<uint64_t>(address) / (64 * kGranule) * 8;
     return __atomic_load_n(static_cast<const uint64_t*>(CheriOps().with_address(shadow_, at)),
                            __ATOMIC_RELAXED);
@@ -63,6 +68,62 @@ class CheriBsdKernel {
 };
 static_assert(CheriKernel<CheriBsdKernel>);
 
+// What the kernel decided for this process: the system's default, the program's ELF note and the parent's
+// procctl(2).
+inline CheriKernelFlags cheribsd_flags() {
+  CheriKernelFlags flags;
+#if defined(AT_BSDFLAGS) && defined(ELF_BSDF_CHERI_REVOKE)
+  uint32_t bits = 0;
+  if (elf_aux_info(AT_BSDFLAGS, &bits, sizeof bits) != 0) return flags;
+  flags.known = true;
+  flags.revoke = (bits & ELF_BSDF_CHERI_REVOKE) != 0;
+#if defined(ELF_BSDF_CHERI_REVOKE_EVERY_FREE)
+  flags.every_free = (bits & ELF_BSDF_CHERI_REVOKE_EVERY_FREE) != 0;
+#endif
+#if defined(ELF_BSDF_CHERI_REVOKE_ASYNC)
+  flags.asynchronous = (bits & ELF_BSDF_CHERI_REVOKE_ASYNC) != 0;
+#endif
+#endif
+  return flags;
+}
+
+namespace detail {
+struct OwnCheriBsdKernel {
+  CheriBsdKernel kernel;
+};
+}  // namespace detail
+
+// The revoker of a CheriBSD process, with a kernel interface of its own.
+class CheriBsdRevoker : private detail::OwnCheriBsdKernel, public CheriRevoker<CheriBsdKernel> {
+ public:
+  constexpr CheriBsdRevoker() : CheriRevoker(static_cast<OwnCheriBsdKernel&>(*this).kernel) {}
+
+  // Before other threads use the heap; once more when there is an environment (NULL-terminated, or nullptr).
+  void configure(const char* const* environment, bool privileged, Options& options) {
+    const auto value = [&](const char* name) { return find(environment, name); };
+    set(decide_revocation(cheribsd_flags(), privileged,
+                          [&](const char* name) { return value(name) != nullptr; }));
+    if (const uint64_t percent = decide_percent(privileged, value); percent != 0) options.percent = percent;
+  }
+
+ private:
+  static const char* find(const char* const* environment, const char* name) {
+    const size_t length = strlen(name);
+    for (; environment != nullptr && *environment != nullptr; ++environment) {
+      if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+        return *environment + length + 1;
+    }
+    return nullptr;
+  }
+};
+static_assert(Revoker<CheriBsdRevoker>);
+
+}  // namespace nonreuse
+
+#else
+
+namespace nonreuse {
+using CheriBsdRevoker = NoRevoker;  // there is no CheriBSD below
 }  // namespace nonreuse
 
 #endif

@@ -54,7 +54,7 @@ void ReadingTeam::give(const ReadingTask& task, MemoryScanner& leader) {
     }
     ring_[given % kRing] = part;
     given_.store(given + 1, std::memory_order_seq_cst);
-    if (asleep_.load(std::memory_order_seq_cst) != 0) os::futex_wake(&given_, 1);
+    if (asleep_.load(std::memory_order_seq_cst) != 0) ring(1);
   }
 }
 
@@ -66,6 +66,11 @@ bool ReadingTeam::take(ReadingTask& task) {
     if (taken_.compare_exchange_weak(taken, taken + 1, std::memory_order_acq_rel)) return true;
   }
   return false;
+}
+
+void ReadingTeam::ring(int how_many) {
+  bell_.fetch_add(1, std::memory_order_seq_cst);
+  os::futex_wake(&bell_, how_many);
 }
 
 bool ReadingTeam::all_alive() const {
@@ -109,9 +114,8 @@ bool ReadingTeam::paid() const {
 
 void ReadingTeam::leave(MemoryScanner::Figures& figures, uint64_t& cpu_ns) {
   if (size_ == 0) return;
-  over_.store(true, std::memory_order_release);
-  given_.fetch_add(1, std::memory_order_release);  // wakes who sleeps
-  os::futex_wake(&given_, kMost);
+  over_.store(true, std::memory_order_seq_cst);
+  ring(kMost);
   for (size_t i = 0; i < size_; ++i) {
     helpers_[i].wait(kLastLook);
     if (helpers_[i].running()) helpers_[i].kill();
@@ -132,18 +136,20 @@ void ReadingTeam::after_fork_in_child() {
 
 bool ReadingTeam::next(ReadingTask& task, const ReaderProcess& process) {
   for (unsigned spins = 0;; ++spins) {
-    const uint32_t given = given_.load(std::memory_order_acquire);
     if (over_.load(std::memory_order_acquire)) return false;
     if (take(task)) return true;
     if (spins < kSpins) {
       os::cpu_pause();
-    } else {
-      // Not without bound: the leader may be gone.
-      if (process.abandoned()) return false;
-      asleep_.fetch_add(1, std::memory_order_seq_cst);
-      os::futex_wait(&given_, given, kNap);
-      asleep_.fetch_sub(1, std::memory_order_relaxed);
+      continue;
     }
+    if (process.abandoned()) return false;
+    // Who gives looks at `asleep_` after it has given; who sleeps looks for a piece after it has said so.
+    asleep_.fetch_add(1, std::memory_order_seq_cst);
+    const uint32_t bell = bell_.load(std::memory_order_seq_cst);
+    const bool nothing = given_.load(std::memory_order_seq_cst) == taken_.load(std::memory_order_seq_cst) &&
+                         !over_.load(std::memory_order_seq_cst);
+    if (nothing) os::futex_wait(&bell_, bell, kNap);  // not without bound: the leader may be gone
+    asleep_.fetch_sub(1, std::memory_order_relaxed);
   }
 }
 

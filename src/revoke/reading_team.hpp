@@ -39,6 +39,7 @@ class ReadingTeam {
   void work(ReaderProcess& process);
   bool take(ReadingTask& task);
   bool next(ReadingTask& task, const ReaderProcess& process);
+  void ring(int how_many);
   bool all_alive() const;
 
   SweepState& state_;
@@ -52,8 +53,9 @@ class ReadingTeam {
   uint32_t own_taken_ = 0;   // of these, out of the ring
   uint64_t begin_ns_ = 0, end_ns_ = 0, waited_ns_ = 0;
   ReadingTask ring_[kRing]{};
-  std::atomic<uint32_t> given_{0};  // futex word
-  std::atomic<uint32_t> taken_{0}, done_{0}, asleep_{0};
+  std::atomic<uint32_t> given_{0}, taken_{0}, done_{0};
+  std::atomic<uint32_t> asleep_{0};
+  std::atomic<uint32_t> bell_{0};  // futex word of those
   std::atomic<bool> over_{false};
   std::atomic<uint64_t> root_bytes_{0}, heap_bytes_{0}, cpu_ns_{0};
 };

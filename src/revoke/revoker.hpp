@@ -20,7 +20,7 @@ enum class RevokeOutcome : uint8_t {
 // else moves on (free memory is handed out, chunks are freed) unless the backend has frozen it.
 struct RevokeRequest {
   Shadow* shadow;
-  uintptr_t base;             // address of granule 0
+  Address base;               // address of granule 0
   Granule top;                // nothing at or above was ever handed out, or has been taken back
   const uint64_t* free_bits;  // a set bit: the granule is free; may change until freeze()
   uint64_t live;              // bytes of the heap that are in use and not painted, more or less

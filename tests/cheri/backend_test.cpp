@@ -46,6 +46,29 @@ TEST(Setting, EnvironmentOverKernelOverDefault) {
   EXPECT_FALSE(decide(off, {"_RUNTIME_REVOCATION_ENABLE"}, true).enabled);
 }
 
+TEST(Setting, QuarantineIsAPartOfTheWholeHeap) {
+  const auto decide = [](const char* above, const char* below, bool privileged = false) {
+    return decide_percent(privileged, [&](std::string_view name) {
+      return name == "_RUNTIME_QUARANTINE_NUMERATOR"     ? above
+             : name == "_RUNTIME_QUARANTINE_DENOMINATOR" ? below
+                                                         : nullptr;
+    });
+  };
+  EXPECT_EQ(decide(nullptr, nullptr), 0u) << "the option stays as it is";
+  EXPECT_EQ(decide("1", "4"), 33u) << "a quarter of all is a third of what is live";
+  EXPECT_EQ(decide(nullptr, "2"), 100u);
+  EXPECT_EQ(decide("2", nullptr), 100u);
+  EXPECT_EQ(decide("1", "256"), 1u);
+  EXPECT_EQ(decide("255", "256"), 10'000u);
+  EXPECT_EQ(decide("4", "4"), 10'000u);
+  EXPECT_EQ(decide("9", "4"), 10'000u);
+  for (const char* wrong : {"", "0", "257", "-1", "1x", "x", " 1", "99999999999999999999"}) {
+    EXPECT_EQ(decide(wrong, "4"), 0u) << wrong;
+    EXPECT_EQ(decide("1", wrong), 0u) << wrong;
+  }
+  EXPECT_EQ(decide("1", "2", true), 0u) << "more authority than the user has";
+}
+
 class Backend : public testing::Test {
  protected:
   void TearDown() override { expect_sound(world); }
@@ -59,6 +82,36 @@ TEST_F(Backend, KeepsTheOrder) {
   world.kernel.log = &log;
   EXPECT_EQ(world.revoke(), SweepResult::done);
   EXPECT_EQ(log, (Log{"paint", "fence", "epoch", "revoke", "unpaint", "release fence"}));
+}
+
+TEST_F(Backend, ReleasesAfterAllOfIt) {
+  const Capability c = world.allocate(0, 40);
+  world.release(0, c);
+  const Granule granule = world.heap.space().granule(c.address);
+  Log seen;
+  world.at_point = [&](std::string_view where) {
+    EXPECT_FALSE(world.heap.heap().is_free(granule)) << where;
+    seen.emplace_back(where);
+  };
+  EXPECT_EQ(world.revoke(), SweepResult::done);
+  world.at_point = nullptr;
+  EXPECT_TRUE(world.heap.heap().is_free(granule));
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen.back(), "release fence") << "the last that the kernel is asked for";
+}
+
+TEST_F(Backend, TellsWhetherItRevokesNotWhetherItIsAtIt) {
+  EXPECT_TRUE(world.heap.tells_revoking());
+  EXPECT_FALSE(world.heap.revoking());
+  world.release(0, world.allocate(0, 40));
+  world.at_point = [&](std::string_view) {
+    EXPECT_TRUE(world.heap.tells_revoking() && world.heap.revoking());
+  };
+  EXPECT_EQ(world.revoke(), SweepResult::done);
+  world.at_point = nullptr;
+  world.revoker.set({.enabled = false});
+  EXPECT_FALSE(world.heap.tells_revoking());
+  EXPECT_EQ(world.revoke(), SweepResult::nothing);
 }
 
 TEST_F(Backend, RevokeBeforeAnyFreeDoesNothing) {
@@ -194,6 +247,22 @@ TEST_F(Generations, ARequestToWaitTakesBoth) {
   EXPECT_TRUE(is_free(second));
   EXPECT_FALSE(world.heap.revoking());
   EXPECT_TRUE(world.machine.shadow_clear());
+}
+
+TEST_F(Generations, SwitchedOffMeanwhileLeavesNoPaint) {
+  Capability& held = world.machine.registers(0)[0];
+  held = world.allocate(0, 50);
+  world.release(0, held);
+  work(1);
+  EXPECT_FALSE(world.machine.shadow_clear());
+  world.revoker.set({.enabled = false, .asynchronous = true});
+  EXPECT_EQ(world.revoke(), SweepResult::done);
+  EXPECT_TRUE(world.machine.shadow_clear());
+  EXPECT_FALSE(held.tag);
+  const uint64_t calls = world.kernel.calls;
+  world.release(0, world.allocate(0, 50));
+  EXPECT_EQ(world.revoke(), SweepResult::done);
+  EXPECT_EQ(world.kernel.calls, calls) << "from now on nothing is asked of the kernel";
 }
 
 TEST_F(Generations, AForksChildBeginsAnew) {

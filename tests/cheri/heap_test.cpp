@@ -35,6 +35,18 @@ class OnMachine : public testing::TestWithParam<Machines> {
   World world{config()};
 };
 
+// What the model proves of the heap's own tables rests on this: an address is no pointer, and authority ends.
+TEST(MachineDeathTest, AddressesAreNoPointers) {
+  World world;
+  const Capability c = world.allocate(0, 100);
+  for (const Address at : {world.machine.claim_base(), c.address, world.heap.space().tables().begin}) {
+    EXPECT_DEATH(*reinterpret_cast<volatile char*>(at) = 1, "");
+    *static_cast<volatile char*>(world.machine.pointer(at)) = 0;
+  }
+  EXPECT_DEATH(world.machine.pointer(world.machine.claim_base() - 1), "points outside of its claim");
+  EXPECT_DEATH(world.machine.pointer(world.heap.space().tables().end), "points outside of its claim");
+}
+
 constexpr size_t kSizes[] = {0,     1,     7,     8,     15,    16,    17,    24,   31,   32,
                              33,    63,    64,    65,    100,   127,   128,   255,  256,  500,
                              512,   991,   992,   1000,  1024,  2000,  4095,  4096, 5000, 8191,

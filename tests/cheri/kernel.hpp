@@ -41,7 +41,7 @@ class Kernel {
   // ---- CheriKernel ------------------------------------------------------------------------------------
   bool ready() { return present; }
 
-  void paint(uintptr_t begin, uintptr_t end) {
+  void paint(Address begin, Address end) {
     note("paint");
     point("paint");
     if (plant == Plant::one_run_missed) {
@@ -60,7 +60,7 @@ class Kernel {
       machine_.set_shadow(begin, end, true);
   }
 
-  void unpaint(uintptr_t begin, uintptr_t end) {
+  void unpaint(Address begin, Address end) {
     note("unpaint");
     if (machine_.listener != nullptr) machine_.listener->cleared(begin, end);
     point("unpaint");
@@ -72,7 +72,7 @@ class Kernel {
       machine_.set_shadow(begin, end, false);
   }
 
-  uint64_t painted(uintptr_t address) { return machine_.shadow_word(address); }
+  uint64_t painted(Address address) { return machine_.shadow_word(address); }
 
   void fence_after_paint() {
     note("fence");
@@ -147,14 +147,14 @@ class Kernel {
     return true;
   }
   void unpaint_all() {
-    const uintptr_t base = machine_.claim_base();
+    const Address base = machine_.claim_base();
     machine_.set_shadow(base, base + (size_t{8} << 20), false);  // these programs' chunks are all there
     machine_.drain();
   }
 
   Machine& machine_;
-  std::pair<uintptr_t, uintptr_t> last_run_;
-  std::vector<std::pair<uintptr_t, uintptr_t>> late_, after_release_;
+  std::pair<Address, Address> last_run_;
+  std::vector<std::pair<Address, Address>> late_, after_release_;
 };
 static_assert(CheriKernel<Kernel>);
 

@@ -2,10 +2,11 @@
 // a revoker that either stops the world or sweeps behind a load barrier (Cornucopia and Cornucopia Reloaded:
 // Wesley Filardo et al., IEEE S&P 2020 and ASPLOS 2024).
 //
-// Chunk bytes are real memory at the addresses that the heap knows; beside them lie a tag for each 16 bytes
-// and the test's own note of which allocation a stored capability came from. Any other store clears the tag.
-// The program's loads and stores go through load() and store(), which check authority as the machine does.
-// The same object is the heap's memory platform, with the heap's own authority over all of the claim.
+// The machine's addresses are numbers at which no memory of this process lies: what makes a pointer of one
+// without the authority of pointer() stops the test. The bytes are elsewhere; beside them lie a tag for each
+// 16 bytes and the test's own note of which allocation a stored capability came from. Any other store clears
+// the tag. The program's loads and stores go through load() and store(), which check authority as the machine
+// does. The same object is the heap's memory platform, with the heap's own authority over all of the claim.
 //
 // Writes to the shadow pass a store buffer: the kernel sees them in order, but when somebody else runs in
 // between, only those before the last fence or system call for certain.
@@ -57,7 +58,7 @@ class Listener {
   virtual void point(const char* where) = 0;  // something else may run now
   virtual void revoked(const Capability& capability) = 0;
   // The backend holds that no capability to [begin, end) is left; released() follows.
-  virtual void cleared(uintptr_t begin, uintptr_t end) = 0;
+  virtual void cleared(Address begin, Address end) = 0;
   virtual void released() = 0;
 };
 
@@ -92,7 +93,8 @@ class Machine {
  public:
   using Pointers = CapabilityPointers<Ops>;
   static constexpr size_t kPage = 4096;
-  static constexpr size_t kGlobals = 4 * kPage;  // static data of the program, below the claim
+  static constexpr size_t kGlobals = 4 * kPage;               // static data of the program, below the claim
+  static constexpr Address kFirstAddress = Address{1} << 52;  // the system maps nothing so high
   static constexpr unsigned kRegisters = 8;
   using Registers = std::array<Capability, kRegisters>;
 
@@ -106,9 +108,11 @@ class Machine {
         mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) abort();
     mapping_ = reinterpret_cast<uintptr_t>(memory);
-    claim_ = align_up(mapping_ + kGlobals, kAlign);
+    claim_ = kFirstAddress + kAlign;
     base_ = claim_ - kGlobals;
-    uintptr_t at = claim_ + config.claim;
+    const uintptr_t begin_of_claim = align_up(mapping_ + kGlobals, kAlign);
+    to_host_ = begin_of_claim - claim_;
+    uintptr_t at = begin_of_claim + config.claim;
     const auto table = [&](size_t size) {
       const uintptr_t begin = at;
       at += align_up(size, 64);
@@ -127,6 +131,10 @@ class Machine {
 
   MachinePlants plants;
   Listener* listener = nullptr;
+  std::vector<RevocationEpoch*> published;  // where the kernel writes the epoch, too
+  // The shadow as its writer sees it: the bit of `base()` is the lowest of the first word.
+  const uint64_t* shadow() const { return shadow_; }
+  Address base() const { return base_; }
   const MachineConfig& config() const { return config_; }
   const Format& format() const { return config_.format; }
   Registers& registers(unsigned thread) { return threads_[thread]; }
@@ -138,7 +146,7 @@ class Machine {
     return Capability::root(config_.format, base_, kGlobals).with_permissions(kDataAndCapabilities);
   }
   Ops capability_ops() { return Ops(this); }
-  uintptr_t claim_base() const { return claim_; }
+  Address claim_base() const { return claim_; }
 
   // ---- instructions. False: the machine traps, and nothing happens ------------------------------------
   bool load(const Capability& authority, Capability& out) {
@@ -167,6 +175,7 @@ class Machine {
   }
 
   // ---- what the test looks at, without side effects ---------------------------------------------------
+  unsigned char* host(Address address) const { return reinterpret_cast<unsigned char*>(address + to_host_); }
   bool tag_at(uint64_t address) const { return tagged(granule(address)); }
   // Calls f(capability) for all that a program could come to hold: registers, and memory as a load would give
   // it.
@@ -217,11 +226,11 @@ class Machine {
     count_epoch();
   }
   // The user's writes to the shadow.
-  void set_shadow(uintptr_t begin, uintptr_t end, bool painted) {
+  void set_shadow(Address begin, Address end, bool painted) {
     mark(shadow_, begin, end, painted);
     buffer_.push_back({begin, end, painted});
   }
-  uint64_t shadow_word(uintptr_t address) const { return shadow_[granule(address) / 64]; }
+  uint64_t shadow_word(Address address) const { return shadow_[granule(address) / 64]; }
   bool shadow_bit(uint64_t address) const { return test(shadow_, granule(address)); }
   bool buffered() const { return !buffer_.empty(); }
   void drain_one() {
@@ -241,39 +250,43 @@ class Machine {
   // ---- MemoryPlatform -------------------------------------------------------------------------------
   size_t page_size() const { return kPage; }
   AddressClaim claim(size_t) { return {claim_, config_.claim}; }
-  CommitResult commit(uintptr_t address, size_t bytes) {
+  void* pointer(Address address) {
+    if (address - claim_ >= config_.claim) stop("the heap points outside of its claim");
+    return host(address);
+  }
+  CommitResult commit(Address address, size_t bytes) {
     if (address + bytes > commit_limit_) return CommitResult::no_memory;
     for_pages(address, bytes, [](Page& page) { page.committed = true; });
     return CommitResult::done;
   }
-  bool uncommit(uintptr_t address, size_t bytes) {
+  bool uncommit(Address address, size_t bytes) {
     drop(address, bytes);
     for_pages(address, bytes, [](Page& page) { page.committed = page.trapped = false; });
     return true;
   }
-  bool discard(uintptr_t address, size_t bytes) {
+  bool discard(Address address, size_t bytes) {
     drop(address, bytes);
     return true;
   }
-  bool trap(uintptr_t address, size_t bytes) {
+  bool trap(Address address, size_t bytes) {
     drop(address, bytes);
     for_pages(address, bytes, [](Page& page) { page.trapped = true; });
     return true;
   }
-  bool untrap(uintptr_t address, size_t bytes) {
+  bool untrap(Address address, size_t bytes) {
     for_pages(address, bytes, [](Page& page) { page.trapped = false; });
     return true;
   }
-  void zero(uintptr_t address, size_t bytes) {
+  void zero(Address address, size_t bytes) {
     if (plants.nothing_zeroed) return;
-    memset(reinterpret_cast<void*>(address), 0, bytes);
+    memset(host(address), 0, bytes);
     clear_tags(address, bytes);
   }
-  bool make_zero(uintptr_t address, size_t bytes) {
+  bool make_zero(Address address, size_t bytes) {
     if (plants.nothing_zeroed) return false;
     bool dirty = false;
-    for (uintptr_t at = address; at < address + bytes; at += 8) dirty |= get_word(at) != 0;
-    for (uintptr_t at = address; at < address + bytes; at += kGranule) dirty |= tagged(granule(at));
+    for (Address at = address; at < address + bytes; at += 8) dirty |= get_word(at) != 0;
+    for (Address at = address; at < address + bytes; at += kGranule) dirty |= tagged(granule(at));
     if (dirty) zero(address, bytes);
     return dirty;
   }
@@ -290,7 +303,7 @@ class Machine {
     uint32_t generation;
   };
   struct Write {
-    uintptr_t begin, end;
+    Address begin, end;
     bool painted;
   };
 
@@ -300,7 +313,7 @@ class Machine {
     const uint64_t mask = uint64_t{1} << (bit % 64);
     words[bit / 64] = on ? words[bit / 64] | mask : words[bit / 64] & ~mask;
   }
-  void mark(uint64_t* words, uintptr_t begin, uintptr_t end, bool on) {
+  void mark(uint64_t* words, Address begin, Address end, bool on) {
     if (begin >= end) return;
     if (on)
       bits::set(words, granule(begin), granule(end) - granule(begin));
@@ -313,16 +326,16 @@ class Machine {
   }
   uint64_t get_word(uint64_t address) const {
     uint64_t value;
-    memcpy(&value, reinterpret_cast<const void*>(address), 8);
+    memcpy(&value, host(address), 8);
     return value;
   }
   uint64_t get(uint64_t address, size_t bytes) const {
     uint64_t value = 0;
-    memcpy(&value, reinterpret_cast<const void*>(address), bytes);
+    memcpy(&value, host(address), bytes);
     return value;
   }
   void put(uint64_t address, uint64_t value, size_t bytes) {
-    memcpy(reinterpret_cast<void*>(address), &value, bytes);
+    memcpy(host(address), &value, bytes);
     clear_tags(address, bytes);
   }
   Capability read(size_t g) const {
@@ -333,7 +346,7 @@ class Machine {
   }
   void write(size_t g, const Capability& c) {
     const uint64_t words[2] = {c.address, c.metadata(config_.format)};
-    memcpy(reinterpret_cast<void*>(base_ + g * kGranule), words, sizeof words);
+    memcpy(host(base_ + g * kGranule), words, sizeof words);
     assign(tags_, g, c.tag);
     if (c.tag && g >= high_) high_ = g + 1;
     ghosts_[g] = c.ghost;
@@ -360,7 +373,10 @@ class Machine {
     return true;
   }
   bool stale(const Page& page) const { return open() && page.generation != generation_; }
-  void count_epoch() { epoch_ = (epoch_ + 1) & ((RevocationEpoch{1} << kEpochBits) - 1); }
+  void count_epoch() {
+    epoch_ = (epoch_ + 1) & ((RevocationEpoch{1} << kEpochBits) - 1);
+    for (RevocationEpoch* copy : published) *copy = epoch_;
+  }
   size_t pages_in_use() const { return (high_ * kGranule + kPage - 1) / kPage; }
   bool any_tag(size_t page) const {
     for (size_t word = page * 4; word < page * 4 + 4; ++word) {
@@ -385,18 +401,19 @@ class Machine {
   }
 
   template <class F>
-  void for_pages(uintptr_t address, size_t bytes, F&& f) {
+  void for_pages(Address address, size_t bytes, F&& f) {
     for (size_t i = 0; i < bytes / kPage; ++i) f(pages_[(address - base_) / kPage + i]);
   }
-  void drop(uintptr_t address, size_t bytes) {
-    madvise(reinterpret_cast<void*>(address), bytes, MADV_DONTNEED);
+  void drop(Address address, size_t bytes) {
+    madvise(host(address), bytes, MADV_DONTNEED);
     clear_tags(address, bytes);
   }
 
   MachineConfig config_;
   std::vector<Registers> threads_;
   RevocationEpoch epoch_;
-  uintptr_t mapping_ = 0, base_ = 0, claim_ = 0, commit_limit_ = ~uintptr_t{0};
+  uintptr_t mapping_ = 0, to_host_ = 0;
+  Address base_ = 0, claim_ = 0, commit_limit_ = ~Address{0};
   size_t bytes_ = 0, mapped_ = 0;
   uint32_t* ghosts_ = nullptr;
   uint64_t* tags_ = nullptr;

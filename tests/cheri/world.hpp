@@ -25,10 +25,10 @@ struct WorldConfig {
   uint64_t unmap = 64 << 10;
 };
 
-template <class M = Machine>
+template <class M = Machine, class K = Kernel>
 class WorldOf : public Listener {
  public:
-  using Heap = Allocator<M, CheriRevoker<Kernel>>;
+  using Heap = Allocator<M, CheriRevoker<K>>;
   using Wild = typename Heap::Wild;
   static constexpr size_t kNoSize = ~size_t{0};
 
@@ -52,8 +52,8 @@ class WorldOf : public Listener {
   }
 
   M machine;
-  Kernel kernel;
-  CheriRevoker<Kernel> revoker;
+  K kernel;
+  CheriRevoker<K> revoker;
   Heap heap;
   std::vector<ThreadFront*> fronts;
   std::vector<std::string> violations;
@@ -126,8 +126,8 @@ class WorldOf : public Listener {
       violate("a capability of live allocation " + std::to_string(c.ghost) + " was revoked");
     }
   }
-  void cleared(uintptr_t begin, uintptr_t end) override {
-    for (uintptr_t at = begin; at < end; at += kGranule) {
+  void cleared(Address begin, Address end) override {
+    for (Address at = begin; at < end; at += kGranule) {
       Allocation& a = allocations_[owner(at)];
       if (a.live && !a.moving)
         violate("memory of live allocation " + std::to_string(owner(at)) + " is released");
@@ -169,7 +169,7 @@ class WorldOf : public Listener {
       if (!resized && machine.tag_at(at)) violate("handed out with a capability left in it");
     }
     for (uint64_t at = c.address; !resized && at < c.address + size; ++at) {
-      if (*reinterpret_cast<const unsigned char*>(at) == 0) continue;
+      if (*machine.host(at) == 0) continue;
       violate("handed out with old content");
       break;
     }

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,12 +24,12 @@ constexpr size_t kGranules = size_t{1} << 20;
 // Processes whose name is that of helpers, and whose parent is this one.
 std::vector<pid_t> helpers_of_this_process() {
   std::vector<pid_t> found;
-  FILE* list = popen("ps -e -o pid=,ppid=,comm=", "r");
+  const std::string command = "ps --ppid " + std::to_string(getpid()) + " -o pid=,comm=";
+  FILE* list = popen(command.c_str(), "r");
   if (list == nullptr) return found;
-  int process = 0, parent = 0;
-  char name[32];
-  while (fscanf(list, "%d %d %31[^\n]", &process, &parent, name) == 3) {
-    if (parent == getpid() && std::string(name).find("nonreuse-reader") == 0) found.push_back(process);
+  char line[128];
+  while (fgets(line, sizeof line, list) != nullptr) {
+    if (strstr(line, "nonreuse-reader") != nullptr) found.push_back(atoi(line));
   }
   pclose(list);
   return found;
@@ -100,7 +101,7 @@ TEST_F(ReadingTeamTest, FindsWhatOneFinds) {
     ASSERT_TRUE(team_->finish(*leader_));
     EXPECT_EQ(hits_, hits) << helpers;
     EXPECT_EQ(summary_, summary) << helpers;
-    EXPECT_EQ(leave(), memory_.size() * sizeof(uint64_t)) << helpers;
+    EXPECT_EQ(leave(), memory_.size() * sizeof(uint64_t)) << helpers << " helpers, leader " << leader_->figures.root_bytes;
     EXPECT_TRUE(helpers_of_this_process().empty());
   }
 }

@@ -14,7 +14,7 @@ namespace {
 class RecordRoom {
  public:
   explicit RecordRoom(size_t bytes) : memory_(bytes / sizeof(uint64_t)), limit_(bytes) {}
-  uintptr_t records() const { return reinterpret_cast<uintptr_t>(memory_.data()); }
+  void* records() { return memory_.data(); }
   bool commit_records(size_t bytes) { return bytes <= limit_; }
   void limit(size_t bytes) { limit_ = bytes; }
 

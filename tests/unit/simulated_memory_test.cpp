@@ -17,6 +17,7 @@ namespace {
 struct Complete {
   size_t page_size() const;
   AddressClaim claim(size_t);
+  void* pointer(Address);
   CommitResult commit(uintptr_t, size_t);
   bool uncommit(uintptr_t, size_t);
   bool discard(uintptr_t, size_t);
@@ -36,6 +37,12 @@ struct NoClaim : Complete {
 };
 struct ClaimsPointer : Complete {
   void* claim(size_t);
+};
+struct NoPointer : Complete {
+  void pointer(Address) = delete;
+};
+struct PointsWithANumber : Complete {
+  Address pointer(Address);
 };
 struct NoCommit : Complete {
   void commit(uintptr_t, size_t) = delete;
@@ -105,6 +112,8 @@ TEST(Concepts, APlatformThatLacksOneRequirementIsRefused) {
   EXPECT_FALSE(MemoryPlatform<PageSizeInt>);
   EXPECT_FALSE(MemoryPlatform<NoClaim>);
   EXPECT_FALSE(MemoryPlatform<ClaimsPointer>);
+  EXPECT_FALSE(MemoryPlatform<NoPointer>);
+  EXPECT_FALSE(MemoryPlatform<PointsWithANumber>);
   EXPECT_FALSE(MemoryPlatform<NoCommit>);
   EXPECT_FALSE(MemoryPlatform<CommitsBool>);
   EXPECT_FALSE(MemoryPlatform<NoUncommit>);
