@@ -6,6 +6,9 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
 endif()
 set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g")
+# For builds of which many are tested: what the compiler does takes most of their time.
+set(CMAKE_C_FLAGS_QUICK "-O1")
+set(CMAKE_CXX_FLAGS_QUICK "-O1")
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -57,6 +60,7 @@ set(NONREUSE_LIBRARY_FLAGS
   $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions>
   $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
   $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>
+  -funwind-tables  # a failing new throws through the library; not every processor has them by default
   -fvisibility=hidden
   ${NONREUSE_NO_BUILTINS}
   -ftls-model=initial-exec  # the loader's lazy TLS allocation calls malloc
@@ -84,8 +88,8 @@ function(nonreuse_library_target target)
   target_compile_options(${target} PRIVATE ${NONREUSE_WARNINGS} ${NONREUSE_LIBRARY_FLAGS})
 endfunction()
 
-# Files with flags of their own. The kernels that need more than the baseline processor are files of their own (*_avx2.cpp), chosen at run
-# time; nothing else may be compiled with these flags, or it would crash on older machines.
+# Files with flags of their own. The kernels that need more than the baseline processor are files of their own
+# (*_avx2.cpp), chosen at run time; nothing else may be compiled with these flags, or it would crash on older machines.
 function(nonreuse_source_flags)
   foreach(source IN LISTS ARGN)
     if(source MATCHES "/quiet_handler\\.cpp$")  # catches what a new-handler throws; see there

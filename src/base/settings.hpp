@@ -24,7 +24,6 @@ inline constexpr uint64_t kDefaultFreebufPercent = DEFAULT_FREEBUF_PERCENT;
 inline constexpr uint64_t kDefaultSweepSize = DEFAULT_SWEEP_SIZE;
 inline constexpr bool kSweepStats = SWEEP_STATS != 0;
 inline constexpr bool kDebug = DEBUG != 0;
-inline constexpr bool kDlPrefix = USE_DL_PREFIX != 0;
 
 namespace settings_check {
 constexpr bool is_switch(long long value) {
@@ -47,6 +46,6 @@ static_assert(static_cast<long long>(DEFAULT_SWEEP_SIZE) >= 0, "DEFAULT_SWEEP_SI
 // Of less, the tables would leave nothing for chunks.
 static_assert(NONREUSE_STATIC_HEAP_BYTES >= (128UL << 20),
               "NONREUSE_STATIC_HEAP_BYTES: at least 128 MiB (134217728)");
-static_assert(NONREUSE_STATIC_HEAP_BYTES % 4096 == 0, "NONREUSE_STATIC_HEAP_BYTES: whole pages");
+static_assert(NONREUSE_STATIC_HEAP_BYTES % 65536 == 0, "NONREUSE_STATIC_HEAP_BYTES: whole pages of any size");
 
 }  // namespace nonreuse

@@ -33,7 +33,7 @@ class TagMap {
   void set_live(Granule start, Granules length) {
     if (length > kSmallMax) {
       write_digits(start + 1, length);
-      store(start, kLarge);
+      publish(start, kLarge);
     } else {
       store(start, static_cast<uint8_t>(length));
     }
@@ -67,7 +67,7 @@ class TagMap {
   void set_freed(Granule start, Granules length) {
     if (length > kSmallMax) {
       write_digits(start + 1, length);
-      store(start, kFreed | kLarge);
+      publish(start, kFreed | kLarge);
     } else {
       store(start, kFreed | static_cast<uint8_t>(length));
     }
@@ -144,6 +144,10 @@ class TagMap {
   static constexpr uint8_t kLarge = 63, kMark = 64, kFreed = 128, kDigit = 192;
 
   void store(Granule at, uint8_t tag) { __atomic_store_n(tags_ + at, tag, __ATOMIC_RELAXED); }
+
+  // Of a large chunk, after its digits: whoever claims the tag reads these, also one that frees without
+  // having been told of the chunk in any order.
+  void publish(Granule at, uint8_t tag) { __atomic_store_n(tags_ + at, tag, __ATOMIC_RELEASE); }
 
   void write_digits(Granule at, uint64_t number) {
     for (int i = 0; i < 6; ++i) store(at + i, static_cast<uint8_t>(kDigit | (number >> (6 * i) & 63)));

@@ -6,6 +6,7 @@
 
 #include "base/settings.hpp"
 #include "platform/linux_syscall.hpp"
+#include "platform/linux_test_pages.hpp"
 #include "platform/os.hpp"
 #include "platform/zeroing.hpp"
 
@@ -23,6 +24,25 @@ long map_fresh(uintptr_t at, size_t bytes, int protection, int flags) {
   return sys::call(SYS_mmap, at, bytes, protection, flags, -1, 0);
 }
 
+// Whether memory that is given back really reads as zeroes. Emulators accept the advice, and some do nothing.
+// Asked once; a page that cannot be had says nothing.
+bool giving_back_clears(size_t page) {
+  enum : uint8_t { kUnknown, kYes, kNo };
+  static constinit std::atomic<uint8_t> known{kUnknown};
+  uint8_t answer = known.load(std::memory_order_relaxed);
+  if (answer == kUnknown) {
+    const uintptr_t at = map_test_pages(page, MAP_PRIVATE);
+    if (at == 0) return false;
+    auto* const word = reinterpret_cast<volatile uint64_t*>(at);
+    *word = 1;
+    const bool done = !sys::failed(sys::call(SYS_madvise, at, page, MADV_DONTNEED)) && *word == 0;
+    answer = done ? kYes : kNo;
+    sys::call(SYS_munmap, at, page);
+    known.store(answer, std::memory_order_relaxed);
+  }
+  return answer == kYes;
+}
+
 // The one region of a build without HAVE_MMAP: uninitialised static data, backed when touched.
 constexpr size_t kStaticRegion = kHaveMmap ? 16 : kStaticHeapBytes;
 [[maybe_unused]] alignas(65536) char static_region[kStaticRegion];
@@ -31,7 +51,8 @@ constexpr size_t kStaticRegion = kHaveMmap ? 16 : kStaticHeapBytes;
 
 AddressClaim LinuxMemory::claim(size_t bytes) {
   page_size_ = os::page_size();
-  if constexpr (!kHaveMmap) return {reinterpret_cast<uintptr_t>(static_region), kStaticRegion};
+  if constexpr (!kHaveMmap)
+    return {reinterpret_cast<uintptr_t>(static_region), align_down(kStaticRegion, page_size_)};
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
   return claim_reserved(bytes);
 #elif defined(__has_feature)
@@ -109,7 +130,8 @@ bool LinuxMemory::uncommit(uintptr_t address, size_t bytes) {
 
 bool LinuxMemory::discard(uintptr_t address, size_t bytes) {
   if constexpr (!kHaveMmap) return false;
-  return !sys::failed(sys::call(SYS_madvise, address, bytes, MADV_DONTNEED));
+  return giving_back_clears(page_size_) &&
+         !sys::failed(sys::call(SYS_madvise, address, bytes, MADV_DONTNEED));
 }
 
 bool LinuxMemory::trap(uintptr_t address, size_t bytes) {

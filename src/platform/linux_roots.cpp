@@ -10,6 +10,7 @@
 
 #include <atomic>
 
+#include "platform/linux_emulator.hpp"
 #include "platform/linux_maps.hpp"
 #include "platform/linux_pages.hpp"
 #include "platform/linux_syscall.hpp"
@@ -367,8 +368,10 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
   MapsReader reader(scratch.text, sizeof scratch.text);
   Mapping mapping;
   ProcSelf self = ProcSelf::process;
-  bool more = reader.open("/proc/self/maps") && reader.next(mapping);
-  if (!more && !sys::may_pass(reader.error())) {
+  // What an emulator shows by this name is its own version, in which mappings can be missing. The other one
+  // is the kernel's: all of the program's memory, and the emulator's with it.
+  bool more = !emulator::present() && reader.open("/proc/self/maps") && reader.next(mapping);
+  if (!more && (emulator::present() || !sys::may_pass(reader.error()))) {
     reader.close();
     self = ProcSelf::thread;  // the main thread has ended before the others: its list is empty
     more = reader.open("/proc/thread-self/maps") && reader.next(mapping);

@@ -19,6 +19,7 @@
 #include <asm/prctl.h>
 #endif
 
+#include "platform/linux_emulator.hpp"
 #include "platform/linux_stop.hpp"
 
 #if defined(__x86_64__)
@@ -151,6 +152,8 @@ NONREUSE_UNINSTRUMENTED void save_registers(StopEntry& entry, RegisterWriter& ou
   out.word(entry.thread_pointer);
   out.block(machine.__gregs, sizeof machine.__gregs);
   out.block(&machine.__fpregs, sizeof machine.__fpregs & ~size_t{7});
+  // qemu's frames end here, and vector registers are not in them; what lies behind is somebody's stack.
+  if (emulator::present()) return;
   // Behind the floating-point state: records {magic, size, …}, the vector state being one, until magic 0.
   struct Header {
     uint32_t magic, size;

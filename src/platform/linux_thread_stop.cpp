@@ -10,6 +10,7 @@
 
 #include <initializer_list>
 
+#include "platform/linux_emulator.hpp"
 #include "platform/linux_stop.hpp"
 
 namespace nonreuse {
@@ -125,7 +126,7 @@ NONREUSE_UNINSTRUMENTED TaskList::Pass TaskList::read(StopArea& area) {
       const auto* record = reinterpret_cast<const DirectoryEntry*>(area.listing + at);
       at += record->length;
       const int tid = parse_tid(record->name);
-      if (tid == 0 || tid == area.caller) continue;  // 0: "." and ".."
+      if (tid == 0 || tid == area.caller || emulator::owns_thread(tid)) continue;  // 0: "." and ".."
       if (!note(area, tid, pass)) {
         pass.table_full = true;
         return pass;
@@ -174,7 +175,7 @@ NONREUSE_UNINSTRUMENTED bool TaskList::note(StopArea& area, int tid, Pass& pass)
 NONREUSE_UNINSTRUMENTED TaskList::Completeness TaskList::compare_with_count(const StopArea& area) const {
   struct stat status;
   if (sys::call(SYS_newfstatat, fd_, "", &status, AT_EMPTY_PATH) != 0) return Completeness::cannot_be_told;
-  const size_t counted = status.st_nlink - kOwnLinks;
+  const size_t counted = status.st_nlink - kOwnLinks - emulator::thread_count();
   size_t settled = 1;  // the caller
   for (size_t i = 0; i < area.entry_count; ++i) {
     const StopEntry& entry = area.entries[i];
@@ -257,7 +258,8 @@ NONREUSE_UNINSTRUMENTED size_t register_words() {
 NONREUSE_UNINSTRUMENTED size_t count_threads() {
   struct stat status;
   if (sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &status, 0) != 0) return 0;
-  return status.st_nlink > kOwnLinks ? status.st_nlink - kOwnLinks : 0;
+  const size_t others = kOwnLinks + emulator::thread_count();
+  return status.st_nlink > others ? status.st_nlink - others : 0;
 }
 
 // Layout: a page that stays unmapped, the helper's stack, the head, the tables, the registers.
@@ -463,6 +465,7 @@ NONREUSE_UNINSTRUMENTED bool ThreadStopper::resume() {
 }
 
 NONREUSE_UNINSTRUMENTED void ThreadStopper::after_fork_in_child() {
+  emulator::after_fork_in_child();
   forget_signal_stop();
   running_ = StopMethod::automatic;
   thread_count_ = 0;

@@ -24,13 +24,15 @@ class SimulatedMemory {
   enum class Page : uint8_t { unclaimed, uncommitted, committed, discarded, trapped };
   enum class Call : uint8_t { commit, uncommit, discard, trap, untrap, count };
 
-  static constexpr size_t kPageSize = 4096;
+  static constexpr size_t kUsualPage = 4096;
   static constexpr uint64_t kAlways = 0;
   static constexpr uint64_t kNever = ~uint64_t{0};
 
-  explicit SimulatedMemory(size_t claim_bytes) : bytes_(claim_bytes / kPageSize * kPageSize) {}
+  // `page`: a power of two, not less than a page of the machine that the tests run on.
+  explicit SimulatedMemory(size_t claim_bytes, size_t page = kUsualPage)
+      : page_size_(page), bytes_(claim_bytes / page * page) {}
   ~SimulatedMemory() {
-    if (base_ != 0) munmap(reinterpret_cast<void*>(base_), bytes_);
+    if (base_ != 0) munmap(mapping_, bytes_ + page_size_);
   }
   SimulatedMemory(const SimulatedMemory&) = delete;
   SimulatedMemory& operator=(const SimulatedMemory&) = delete;
@@ -53,11 +55,11 @@ class SimulatedMemory {
   uint64_t calls(Call call) const { return calls_[index(call)]; }
   Page page(uintptr_t address) const {
     if (address - base_ >= bytes_) return Page::unclaimed;
-    return pages_[(address - base_) / kPageSize];
+    return pages_[(address - base_) / page_size_];
   }
   size_t count(Page state, uintptr_t begin, uintptr_t end) const {
     size_t found = 0;
-    for (uintptr_t at = begin; at < end; at += kPageSize) found += page(at) == state;
+    for (uintptr_t at = begin; at < end; at += page_size_) found += page(at) == state;
     return found;
   }
   size_t committed_bytes() const { return committed_; }
@@ -66,18 +68,20 @@ class SimulatedMemory {
   const std::vector<std::string>& breaches() const { return breaches_; }
 
   // ---- MemoryPlatform -------------------------------------------------------------------------------
-  size_t page_size() const { return kPageSize; }
+  size_t page_size() const { return page_size_; }
 
   AddressClaim claim(size_t wanted) {
     const std::lock_guard guard(mutex_);
     if (base_ != 0) breach("claimed twice", 0, wanted);
     if (refuse_claim_ || base_ != 0) return {};
-    if (wanted < bytes_) bytes_ = wanted / kPageSize * kPageSize;
-    void* memory = mmap(nullptr, bytes_, protect_ ? PROT_NONE : PROT_READ | PROT_WRITE,
+    if (wanted < bytes_) bytes_ = wanted / page_size_ * page_size_;
+    // One page more than claimed, to begin at a multiple of a page.
+    void* memory = mmap(nullptr, bytes_ + page_size_, protect_ ? PROT_NONE : PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return {};
-    base_ = reinterpret_cast<uintptr_t>(memory);
-    pages_.assign(bytes_ / kPageSize, Page::uncommitted);
+    mapping_ = memory;
+    base_ = align_up(reinterpret_cast<uintptr_t>(memory), page_size_);
+    pages_.assign(bytes_ / page_size_, Page::uncommitted);
     return {base_, bytes_};
   }
 
@@ -113,8 +117,8 @@ class SimulatedMemory {
     if (!begin(Call::discard, "discard", address, bytes)) return false;
     expect("discard", address, bytes, {Page::committed, Page::discarded, Page::trapped});
     drop(address, bytes);
-    for (uintptr_t at = address; at < address + bytes; at += kPageSize) {
-      if (page(at) == Page::committed) mark(at, kPageSize, Page::discarded);
+    for (uintptr_t at = address; at < address + bytes; at += page_size_) {
+      if (page(at) == Page::committed) mark(at, page_size_, Page::discarded);
     }
     return true;
   }
@@ -162,7 +166,7 @@ class SimulatedMemory {
   // Counts the call and checks its range; false where it is to be refused.
   bool begin(Call call, const char* name, uintptr_t address, size_t bytes) {
     const uint64_t number = ++calls_[index(call)];
-    if (address % kPageSize != 0 || bytes % kPageSize != 0 || bytes == 0) {
+    if (address % page_size_ != 0 || bytes % page_size_ != 0 || bytes == 0) {
       breach((std::string(name) + " of no whole pages").c_str(), address, bytes);
     }
     if (address - base_ >= bytes_ || bytes > bytes_ - (address - base_)) {
@@ -173,24 +177,24 @@ class SimulatedMemory {
   }
 
   void expect(const char* name, uintptr_t address, size_t bytes, std::initializer_list<Page> allowed) {
-    for (uintptr_t at = address; at < address + bytes; at += kPageSize) {
+    for (uintptr_t at = address; at < address + bytes; at += page_size_) {
       bool good = false;
       for (const Page state : allowed) good |= page(at) == state;
       if (good) continue;
       breach(
           (std::string(name) + " of a page in state " + std::to_string(static_cast<int>(page(at)))).c_str(),
-          at, kPageSize);
+          at, page_size_);
       return;
     }
   }
 
   void touch(const char* name, uintptr_t address, size_t bytes) {
     const std::lock_guard guard(mutex_);
-    const uintptr_t first = address / kPageSize * kPageSize;
-    const uintptr_t end = (address + bytes + kPageSize - 1) / kPageSize * kPageSize;
+    const uintptr_t first = address / page_size_ * page_size_;
+    const uintptr_t end = (address + bytes + page_size_ - 1) / page_size_ * page_size_;
     expect(name, first, end - first, {Page::committed, Page::discarded});
-    for (uintptr_t at = first; at < end; at += kPageSize) {
-      if (page(at) == Page::discarded) mark(at, kPageSize, Page::committed);
+    for (uintptr_t at = first; at < end; at += page_size_) {
+      if (page(at) == Page::discarded) mark(at, page_size_, Page::committed);
     }
   }
 
@@ -204,7 +208,7 @@ class SimulatedMemory {
   }
 
   void mark(uintptr_t address, size_t bytes, Page state) {
-    for (size_t i = 0; i < bytes / kPageSize; ++i) pages_[(address - base_) / kPageSize + i] = state;
+    for (size_t i = 0; i < bytes / page_size_; ++i) pages_[(address - base_) / page_size_ + i] = state;
   }
   void drop(uintptr_t address, size_t bytes) {
     madvise(reinterpret_cast<void*>(address), bytes, MADV_DONTNEED);
@@ -215,6 +219,8 @@ class SimulatedMemory {
   }
 
   mutable std::mutex mutex_;
+  const size_t page_size_;
+  void* mapping_ = nullptr;
   uintptr_t base_ = 0;
   size_t bytes_;
   size_t committed_ = 0, limit_ = ~size_t{0};

@@ -23,6 +23,7 @@ using ScanKernel = uint64_t (*)(const ScanTarget& target, const uint64_t* words,
 
 uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t count);
 uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count);  // x86-64 with AVX2 only
+uint64_t scan_neon(const ScanTarget& target, const uint64_t* words, size_t count);  // aarch64 only
 
 // A word points at `granule`, which is painted. 1 if that is news. Others may record theirs at the same time.
 NONREUSE_ALWAYS_INLINE uint64_t record_hit(const ScanTarget& target, Granule granule) {

@@ -4,15 +4,13 @@
 // waits for the bitmap, and the loop's only branch is the rare hit.
 #include "platform/attributes.hpp"
 #include "revoke/scan.hpp"
+#include "revoke/scan_offsets.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 namespace nonreuse {
 namespace {
-
-constexpr size_t kBuffer = 128;  // small: a sweep runs on the stack of whoever frees
-constexpr size_t kBlock = 16;    // words
 
 // For each set of lanes, the permutation (of 32-bit halves) that moves them to the front.
 struct PackTable {
@@ -30,19 +28,6 @@ struct PackTable {
 };
 constexpr PackTable kPack;
 
-NONREUSE_READS_ANY_MEMORY
-uint64_t test_offsets(const ScanTarget& target, const uint64_t* offsets, size_t count) {
-  uint64_t news = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const Granule granule = offsets[i] >> kGranuleShift;
-    const uint64_t bit = uint64_t{1} << (granule & 63);
-    if ((target.painted[granule >> 6] & bit) == 0) [[likely]]
-      continue;
-    news += record_hit(target, granule);
-  }
-  return news;
-}
-
 }  // namespace
 
 NONREUSE_READS_ANY_MEMORY
@@ -52,11 +37,11 @@ uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count
   const __m256i move = _mm256_set1_epi64x(static_cast<long long>(kFlip - target.base));
   const __m256i limit = _mm256_set1_epi64x(static_cast<long long>(target.extent + kFlip));
   const __m256i flip = _mm256_set1_epi64x(static_cast<long long>(kFlip));
-  uint64_t buffer[kBuffer + kBlock];
+  uint64_t buffer[kScanBuffer + kScanBlock];
   size_t buffered = 0;
   uint64_t news = 0;
   size_t i = 0;
-  for (; i + kBlock <= count; i += kBlock) {
+  for (; i + kScanBlock <= count; i += kScanBlock) {
     __m256i moved[4], in_range[4];
     for (int v = 0; v < 4; ++v) {
       const auto* at = reinterpret_cast<const __m256i*>(words + i + 4 * v);
@@ -73,7 +58,7 @@ uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(buffer + buffered), packed);
       buffered += static_cast<size_t>(__builtin_popcount(set));
     }
-    if (buffered >= kBuffer - kBlock) {
+    if (buffered >= kScanBuffer - kScanBlock) {
       news += test_offsets(target, buffer, buffered);
       buffered = 0;
     }

@@ -34,25 +34,42 @@ uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t 
 }  // namespace
 
 bool kernel_available(KernelChoice kernel) {
+  switch (kernel) {
+    case KernelChoice::automatic:
+    case KernelChoice::scalar:
+      return true;
+    case KernelChoice::avx2:
 #if defined(__x86_64__)
-  if (kernel == KernelChoice::avx2) return __builtin_cpu_supports("avx2");
+      return __builtin_cpu_supports("avx2");
 #else
-  if (kernel == KernelChoice::avx2) return false;
+      return false;
 #endif
-  return true;
+    case KernelChoice::neon:
+#if defined(__aarch64__)
+      return true;
+#else
+      return false;
+#endif
+  }
+  return false;
 }
 
 ScanKernel choose_kernel(KernelChoice choice) {
+  // The choice of another machine's kernel counts as automatic.
+  if (choice == KernelChoice::scalar) return scan_scalar;
 #if defined(__x86_64__)
-  if (choice != KernelChoice::scalar && kernel_available(KernelChoice::avx2)) return scan_avx2;
+  if (kernel_available(KernelChoice::avx2)) return scan_avx2;
+#elif defined(__aarch64__)
+  return scan_neon;
 #endif
-  (void)choice;
   return scan_scalar;
 }
 
 ScanKernel choose_unaligned_kernel(KernelChoice choice) {
 #if defined(__x86_64__)
   if (choose_kernel(choice) == scan_avx2) return scan_unaligned<scan_avx2>;
+#elif defined(__aarch64__)
+  if (choose_kernel(choice) == scan_neon) return scan_unaligned<scan_neon>;
 #endif
   (void)choice;
   return scan_unaligned<scan_scalar>;

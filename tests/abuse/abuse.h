@@ -78,5 +78,11 @@ static inline void churn(size_t bytes) {
 __attribute__((noinline, unused)) static void scrub(void) {
   volatile char frame[32768];
   for (size_t i = 0; i < sizeof frame; ++i) frame[i] = 0;
+#if defined(__x86_64__)
   __asm__ volatile("" : : "r"(frame) : "memory", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
+#elif defined(__aarch64__)
+  __asm__ volatile("" : : "r"(frame) : "memory", "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x9", "x10");
+#else
+  __asm__ volatile("" : : "r"(frame) : "memory", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "t0", "t1");
+#endif
 }

@@ -13,6 +13,9 @@ import signal
 import subprocess
 import sys
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from target import for_target, of_the_program  # noqa: E402
+
 DOUBLE = "double free: {function}({given}): chunk {chunk} of {size} bytes is freed already"
 LIVE = "invalid free: {function}({given}): points {offset} bytes into the live chunk {chunk} of {size} bytes"
 FREED = "invalid free: {function}({given}): points {offset} bytes into the freed chunk {chunk} of {size} bytes"
@@ -85,9 +88,12 @@ def run(program, library):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("NONREUSE_", "MALLOC_"))}
     if library:
         environment["LD_PRELOAD"] = os.path.abspath(library)
-    return subprocess.run([program], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=60, check=False,
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+    command, environment = for_target([program], environment)
+    result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            timeout=60, check=False,
+                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+    result.stderr = of_the_program(result.stderr)
+    return result
 
 
 def expected_line(result, message, function, size):

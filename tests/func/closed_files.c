@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   churn_in_threads(2, 8 << 20);
   sweep();
   bool all = strcmp(argv[1], "rest") != 0;
-  closefrom(all ? 0 : 3);
+  for (int fd = all ? 0 : 3; fd < 4096; ++fd) close(fd);
   int files[16];
   if (strcmp(argv[1], "reused") == 0) {
     /* The program's own, now on every low number: nobody may write to, read from or close them. */

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 
+from target import for_target, of_the_program
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -40,16 +42,17 @@ def main():
         environment["LD_PRELOAD"] = arguments.preload
     if arguments.options is not None:
         environment["NONREUSE_OPTIONS"] = arguments.options
+    command, environment = for_target(arguments.command, environment)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        result = subprocess.run(arguments.command, env=environment, stdin=subprocess.DEVNULL,
+        result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=arguments.timeout)
     except subprocess.TimeoutExpired as expired:
         print(f"FAILED: still running after {arguments.timeout} s; standard error so far:\n"
               f"{(expired.stderr or b'').decode(errors='replace')}")
         return 1
     out = result.stdout.decode(errors="replace")
-    err = result.stderr.decode(errors="replace")
+    err = of_the_program(result.stderr).decode(errors="replace")
     if result.returncode == 77 and arguments.exit != 77:
         print(out + err)
         return 77

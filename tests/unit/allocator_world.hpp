@@ -12,7 +12,8 @@ namespace nonreuse {
 
 class AllocatorTest : public CoreTest {
  protected:
-  explicit AllocatorTest(size_t claim = 512 * kMiB) : memory(claim), allocator(memory, revoker) {}
+  explicit AllocatorTest(size_t claim = 512 * kMiB, size_t page = SimulatedMemory::kUsualPage)
+      : memory(claim, page), allocator(memory, revoker) {}
 
   void SetUp() override {
     if constexpr (!kFreebufMode) GTEST_SKIP() << "built without quarantine; plain_mode_test has that";

@@ -9,12 +9,13 @@
 
 namespace nonreuse {
 
-inline constexpr Granules kPage = SimulatedMemory::kPageSize / kGranule;
+inline constexpr Granules kPage = SimulatedMemory::kUsualPage / kGranule;
 
 // A heap, and every run that was taken from it.
 class World {
  public:
-  explicit World(size_t claim = 256 * kMiB) : memory(claim), space(memory), heap(space) {
+  explicit World(size_t claim = 256 * kMiB, size_t page = SimulatedMemory::kUsualPage)
+      : memory(claim, page), space(memory), heap(space) {
     ready = space.init() && heap.init();
   }
 
@@ -25,8 +26,8 @@ class World {
     EXPECT_TRUE(next == taken.end() || next->first >= run.end()) << "handed out twice";
     EXPECT_TRUE(next == taken.begin() || std::prev(next)->second.end() <= run.start) << "handed out twice";
     EXPECT_FALSE(bits::any(heap.free_bits(), run.start, run.length)) << "handed out, and still free";
-    const uintptr_t first = space.address(run.start) & ~(SimulatedMemory::kPageSize - 1);
-    for (uintptr_t at = first; at < space.address(run.end()); at += SimulatedMemory::kPageSize) {
+    const uintptr_t first = space.address(run.start) & ~(memory.page_size() - 1);
+    for (uintptr_t at = first; at < space.address(run.end()); at += memory.page_size()) {
       EXPECT_TRUE(memory.page(at) == SimulatedMemory::Page::committed ||
                   memory.page(at) == SimulatedMemory::Page::discarded)
           << "not backed";

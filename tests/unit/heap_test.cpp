@@ -330,7 +330,7 @@ TEST_F(HeapTest, SegmentsAreUnmappedEverySoManyConsolidationsAndMappedAgain) {
   const size_t committed = world.memory.committed_bytes();
   EXPECT_GT(world.memory.count(Page::uncommitted, world.space.address(segments[0].start),
                                world.space.address(segments[7].end())),
-            (4 * kMiB) / SimulatedMemory::kPageSize);
+            (4 * kMiB) / SimulatedMemory::kUsualPage);
   // And mapped again when they are needed: before more is committed at the end.
   const Granule end = world.heap.top() + world.heap.top_size();
   std::vector<Run> again;
@@ -645,7 +645,7 @@ TEST_F(HeapTest, AgreesWithTheModelBetweenForeignMappings) {
   World world(1024 * kMiB);
   Random random(9);
   for (size_t offset = 2 * kMiB; offset < 256 * kMiB; offset += random.between(1, 24) * kMiB) {
-    world.memory.occupy(offset, SimulatedMemory::kPageSize);
+    world.memory.occupy(offset, SimulatedMemory::kUsualPage);
   }
   random_operations(world, 9, 30000, 500);
 }

@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "emulation.hpp"
 #include "platform/attributes.hpp"
 #include "platform/roots.hpp"
 
@@ -126,7 +127,10 @@ inline const char* level_name(PageSource level) {
 inline int in_child(const std::function<int()>& body) {
   fflush(nullptr);
   const pid_t child = fork();
-  if (child == 0) _exit(body());
+  if (child == 0) {
+    emulator::after_fork_in_child();
+    _exit(body());
+  }
   int status = 0;
   EXPECT_EQ(waitpid(child, &status, 0), child);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);

@@ -24,6 +24,7 @@ volatile uint64_t in_bss;
 thread_local volatile uint64_t in_tls;
 
 TEST_P(Roots, SourceIsTheOneAskedFor) {
+  NONREUSE_NOT_EMULATED("it has sources that lie, and these are not used");
   record();
   if (level() == PageSource::pagemap_scan && strcmp(walker_.page_source(), "pagemap-scan") != 0) {
     GTEST_SKIP() << "no PAGEMAP_SCAN here; " << walker_.page_source() << " is used";
@@ -51,6 +52,7 @@ TEST_P(Roots, BreakHeap) {
 }
 
 TEST_P(Roots, MainStack) {
+  NONREUSE_NOT_EMULATED("what the kernel calls [stack] is the emulator's");
   volatile uint64_t word = kWord;
   expect_root(&word);
   record();
@@ -393,6 +395,7 @@ TEST_P(Roots, NoAccessIsNotTold) {
 }
 
 TEST_P(Roots, GuardPagesAreNotReadInPlace) {
+  NONREUSE_NOT_EMULATED("it accepts advice and does nothing");
   Mapped memory(4, MAP_PRIVATE | MAP_ANONYMOUS);
   for (size_t i = 0; i < 4; ++i) *memory.word(i) = kWord;
   if (madvise(memory.page(1), page_size(), kGuardInstall) != 0) GTEST_SKIP() << "no MADV_GUARD_INSTALL";

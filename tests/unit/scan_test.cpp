@@ -18,7 +18,7 @@ constexpr size_t kBitmapWords = kExtent / kGranule / 64 + 2;
 class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoice> {
  protected:
   void SetUp() override {
-    if (!kernel_available(GetParam())) GTEST_SKIP() << "this processor has no AVX2";
+    if (!kernel_available(GetParam())) GTEST_SKIP() << "this processor does not run this kernel";
     kernel = choose_kernel(GetParam());
     painted.resize(kBitmapWords);
     hits.resize(kBitmapWords);
@@ -172,10 +172,13 @@ TEST_P(ScanTest, NothingButPointersForManyWords) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, ScanTest, testing::Values(KernelChoice::scalar, KernelChoice::avx2),
-                         [](const testing::TestParamInfo<KernelChoice>& kernel) {
-                           return kernel.param == KernelChoice::scalar ? "scalar" : "avx2";
-                         });
+std::string name_of(const testing::TestParamInfo<KernelChoice>& kernel) {
+  constexpr const char* kNames[] = {"automatic", "scalar", "avx2", "neon"};
+  return kNames[static_cast<size_t>(kernel.param)];
+}
+INSTANTIATE_TEST_SUITE_P(Kernels, ScanTest,
+                         testing::Values(KernelChoice::scalar, KernelChoice::avx2, KernelChoice::neon),
+                         name_of);
 
 // Pointers at every byte offset are found, and nothing before or behind the piece is read.
 TEST_P(ScanTest, PointersAtOddAddresses) {
@@ -208,14 +211,20 @@ TEST(ScanKernels, TheChoiceIsKept) {
   EXPECT_TRUE(kernel_available(KernelChoice::scalar));
   EXPECT_TRUE(kernel_available(KernelChoice::automatic));
   EXPECT_EQ(choose_kernel(KernelChoice::scalar), scan_scalar);
-  if (!kernel_available(KernelChoice::avx2)) {
-    EXPECT_EQ(choose_kernel(KernelChoice::avx2), scan_scalar);
-    EXPECT_EQ(choose_kernel(KernelChoice::automatic), scan_scalar);
-  } else {
-    EXPECT_EQ(choose_kernel(KernelChoice::avx2), choose_kernel(KernelChoice::automatic));
-    EXPECT_EQ(choose_unaligned_kernel(KernelChoice::avx2), choose_unaligned_kernel(KernelChoice::automatic));
-    EXPECT_NE(choose_unaligned_kernel(KernelChoice::avx2), choose_unaligned_kernel(KernelChoice::scalar));
+  const ScanKernel best = choose_kernel(KernelChoice::automatic);
+  bool any = false;
+  for (const KernelChoice kernel : {KernelChoice::avx2, KernelChoice::neon}) {
+    // One that cannot run counts as no choice.
+    EXPECT_EQ(choose_kernel(kernel), best);
+    EXPECT_EQ(choose_unaligned_kernel(kernel), choose_unaligned_kernel(KernelChoice::automatic));
+    any |= kernel_available(kernel);
   }
+  EXPECT_EQ(any, best != scan_scalar) << "a vector kernel that can run is taken";
+  EXPECT_EQ(
+      any, choose_unaligned_kernel(KernelChoice::automatic) != choose_unaligned_kernel(KernelChoice::scalar));
+#if defined(__aarch64__)
+  EXPECT_EQ(best, scan_neon) << "every aarch64 processor has it";
+#endif
 }
 
 }  // namespace

@@ -140,7 +140,7 @@ TEST(Concepts, ARevokerThatLacksOneRequirementIsRefused) {
 
 using Page = SimulatedMemory::Page;
 using Call = SimulatedMemory::Call;
-constexpr size_t kPage = SimulatedMemory::kPageSize;
+constexpr size_t kPage = SimulatedMemory::kUsualPage;
 
 class SimulatedMemoryTest : public CoreTest {
  protected:

@@ -34,6 +34,7 @@ class Limit {
 // ---- short for a while ----
 
 TEST_P(ThreadStop, NoMemoryForTheTableTimesOut) {
+  NONREUSE_NOT_EMULATED("it does not heed limits of memory");
   if (kThreadSanitizer || kAddressSanitizer)
     GTEST_SKIP() << "a sanitizer's runtime does not live with so small a limit";
   const StopMethod method = GetParam();
@@ -80,6 +81,7 @@ TEST(ThreadStopLack, SandboxWithoutDescriptorsIsARefusal) {
 }
 
 TEST(ThreadStopLack, NoProcessToBeHad) {
+  NONREUSE_NOT_EMULATED("it has no processes that share memory");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   if (geteuid() != 0) GTEST_SKIP() << "needs root to become a user that has no other processes";
   EXPECT_EQ(0, in_child([] {
@@ -100,6 +102,7 @@ TEST(ThreadStopLack, NoProcessToBeHad) {
 }
 
 TEST(ThreadStopLack, FullQueueOfSignalsTimesOutWithoutSpinning) {
+  NONREUSE_NOT_EMULATED("it keeps signals in queues of its own");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   EXPECT_EQ(0, in_child([] {
               Counters counters(2);
@@ -179,6 +182,7 @@ TEST(ThreadStopForbidden, SignalsAloneLeaveTheHelper) {
 }
 
 TEST(ThreadStopForbidden, BothAreARefusal) {
+  NONREUSE_NOT_EMULATED("it has no filters for system calls");
   EXPECT_EQ(0, in_child([] {
               Counters counters(2);
               ThreadStopper stopper;
@@ -193,6 +197,7 @@ TEST(ThreadStopForbidden, BothAreARefusal) {
 
 // The helper was refused, so stops go by signals for a while; then these are refused and the helper is not.
 TEST(ThreadStopForbidden, RememberedRefusalDoesNotStandAgainstTheHelper) {
+  NONREUSE_NOT_EMULATED("it has no filters for system calls");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
   EXPECT_EQ(0, in_child([] {
@@ -228,6 +233,7 @@ void watch_permissions() {
 }
 
 TEST(ThreadStopPermission, IsNotAskedForWhereSignalsDo) {
+  NONREUSE_NOT_EMULATED("it has no filters for system calls");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   EXPECT_EQ(0, in_child([] {
               Counters counters(2);
@@ -246,6 +252,7 @@ TEST(ThreadStopPermission, IsNotAskedForWhereSignalsDo) {
 }
 
 TEST(ThreadStopPermission, IsAskedForOnceWhereSignalsDoNot) {
+  NONREUSE_NOT_EMULATED("it has no filters for system calls");
   EXPECT_EQ(0, in_child([] {
               static std::atomic<bool> ready{false};
               pthread_t deaf{};

@@ -353,6 +353,7 @@ bool filter_system_calls(uint32_t ptrace_action, uint32_t permission_action) {
 }
 
 TEST(ThreadStopAutomatic, FilterOnPtraceLeadsToSignals) {
+  NONREUSE_NOT_EMULATED("it has no filters for system calls");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   const uint32_t refusing = SECCOMP_RET_ERRNO | EPERM;
   const uint32_t seemingly_allowing = SECCOMP_RET_ERRNO;
@@ -409,6 +410,7 @@ TEST(ThreadStopAutomatic, TracedProcessUsesSignals) {
 }
 
 TEST(ThreadStopBySignal, SignalThatTheProgramTakesIsLeftToIt) {
+  NONREUSE_NOT_EMULATED("it has no signals 63 and 64");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
   EXPECT_EQ(0, in_child([] {
               Counters counters(2);
@@ -518,6 +520,7 @@ TEST(ThreadStopAlone, NothingIsStopped) {
 }
 
 TEST(ThreadStopAfterFork, ChildStopsItsOwnThreads) {
+  NONREUSE_NOT_EMULATED("it does not survive a fork while other threads run");
   if (kThreadSanitizer)
     GTEST_SKIP() << "under ThreadSanitizer a fork's child of threads cannot start its own";
   ThreadStopper stopper;

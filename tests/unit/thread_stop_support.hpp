@@ -27,6 +27,7 @@
 #include <string>
 #include <vector>
 
+#include "emulation.hpp"
 #include "platform/thread_stop.hpp"
 
 #if defined(__SANITIZE_THREAD__)
@@ -181,6 +182,7 @@ int in_child(Body body, unsigned seconds = 60) {
   fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
+    emulator::after_fork_in_child();
     alarm(seconds);
     body();
     _exit(0);

@@ -332,6 +332,7 @@ TEST(ThreadStopBySignal, StopsThatFailLeaveOneSignalInTheQueue) {
 }
 
 TEST_P(ThreadStop, ThreadWaitingForItsVforkChildTimesOut) {
+  NONREUSE_NOT_EMULATED("it makes a fork of vfork");
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer makes a fork of vfork";
   struct Shared {
     int pipe[2];

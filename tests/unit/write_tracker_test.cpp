@@ -1,6 +1,7 @@
 // Tracking writes: a page that was written after it was armed is told, by whomever it was written and however
 // the mapping changed meanwhile; one that was not is not.
 #include "platform/write_tracker.hpp"
+#include "emulation.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -240,6 +241,7 @@ TEST_F(WriteTrackerTest, AChildOfForkBeginsAnew) {
 
 // Under a filter nothing is tried that might be forbidden, and nothing is left open.
 TEST(WriteTrackerRefused, UnderAFilter) {
+  NONREUSE_NOT_EMULATED("it has no filters for system calls");
   for (const long number : {long{SYS_userfaultfd}, long{SYS_ioctl}, long{SYS_vhangup}}) {
     const pid_t child = fork();
     if (child == 0) {
