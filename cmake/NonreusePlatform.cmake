@@ -7,7 +7,7 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   set(NONREUSE_OTHER_SYSTEMS "/src/platform/freebsd_[^/]*$")
 elseif(CMAKE_SYSTEM_NAME STREQUAL "FreeBSD")
   # Nothing there looks for pointers in memory: on CheriBSD the kernel revokes, elsewhere nothing is reused.
-  set(NONREUSE_OTHER_SYSTEMS "/src/(platform/linux_|revoke/(conservative|scan_))[^/]*$")
+  set(NONREUSE_OTHER_SYSTEMS "/src/(platform/linux_|revoke/(conservative|memory_scanner|reading_team|scan_))[^/]*$")
   set(NONREUSE_RUNS_HERE OFF)
   message(WARNING "dlmalloc_nonreuse: the files for FreeBSD and CheriBSD were compiled, against headers of this "
                   "project's own, and never run. There are no tests, launcher and benchmarks for this system. "

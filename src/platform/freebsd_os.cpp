@@ -66,6 +66,13 @@ void futex_wait(std::atomic<uint32_t>* word, uint32_t expected) {
   _umtx_op(word, UMTX_OP_WAIT_UINT_PRIVATE, expected, nullptr, nullptr);
 }
 
+void futex_wait(std::atomic<uint32_t>* word, uint32_t expected, uint64_t at_most_ns) {
+  const SavedErrno saved;
+  constexpr uint64_t kSecond = 1'000'000'000;
+  timespec t{static_cast<time_t>(at_most_ns / kSecond), static_cast<long>(at_most_ns % kSecond)};
+  _umtx_op(word, UMTX_OP_WAIT_UINT_PRIVATE, expected, nullptr, &t);
+}
+
 void futex_wake(std::atomic<uint32_t>* word, int count) {
   const SavedErrno saved;
   _umtx_op(word, UMTX_OP_WAKE_PRIVATE, static_cast<unsigned long>(count), nullptr, nullptr);
