@@ -183,6 +183,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
     report_failure(outcome, seen.stood_ns);
   sweep_cpu_ns_ += os::thread_cpu_ns() - cpu_begin;
   if (outcome != RevokeOutcome::pending) note_end(outcome, seen);
+  revoking_.store(false, std::memory_order_relaxed);  // one that is pending is under way in the revoker
   wipe_dead_frames();
   switch (outcome) {
     case RevokeOutcome::cleared:
@@ -239,7 +240,6 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
     figures_.sweep_times.add(took);
   }
   cpu_at_last_sweep_ = cpu_end;
-  revoking_.store(false, std::memory_order_relaxed);
   calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
 }
