@@ -16,6 +16,8 @@ void Allocator<P, R>::seal(ThreadFront& front) {
         // Out of memory: keep the full batch where a sweep can empty it in place.
         front.batch = nullptr;
       }
+      trace::note(trace::Rare::seal, full->count.load(std::memory_order_relaxed),
+                  front.batch_bytes - full->bytes);
       quarantine_.seal_locked(full, front.batch_bytes - full->bytes);
       front.batch = fresh;
     } else if (full == nullptr) {
@@ -126,6 +128,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
   const uint64_t cpu_begin = os::thread_cpu_ns();
   if (!paint(more)) return SweepResult::nothing;
   revoking_.store(true, std::memory_order_relaxed);
+  trace::note(trace::Rare::sweep_begin, quarantine_.pending_bytes(), live_bytes());
   RevokeFigures seen;
   RevokeOutcome outcome = RevokeOutcome::blind;
   // A process that shares our memory without being us (vfork) or was copied behind our back must not sweep:
@@ -166,6 +169,10 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
     figures_.sweep_times.add(took);
   }
   cpu_at_last_sweep_ = cpu_end;
+  trace::note(trace::Rare::sweep_end, outcome == RevokeOutcome::cleared ? 1 : 0, quarantine_.held_chunks(),
+              quarantine_.held_bytes(), seen.pause_ns);
+  trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),
+              heap_.committed() << kGranuleShift);
   revoking_.store(false, std::memory_order_relaxed);
   calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
@@ -236,6 +243,7 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   }
   quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
   figures_.released_bytes.add(released << kGranuleShift);
+  trace::note(trace::Rare::release, released << kGranuleShift);
   figures_.bits_cleared.add(released);
   figures_.root_bytes.add(seen.root_bytes);
   figures_.heap_bytes.add(seen.heap_bytes);

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -21,6 +22,7 @@
 #include "launcher/child.hpp"
 #include "launcher/program.hpp"
 #include "launcher/summary.hpp"
+#include "launcher/trace_commands.hpp"
 #include "nonreuse_version.hpp"
 
 namespace nonreuse::launcher {
@@ -218,12 +220,15 @@ void set_preload(const std::string& library) {
       pages = folder.emplace().path();
       options = joined(options, "stats_dir=" + pages);
     }
+    std::string trace;
+    options = joined(options, prepare_trace(options, trace));
     if (!options.empty()) setenv(kOptionsVariable, options.c_str(), 1);
     const uint64_t started = wall_clock_ns();
     ended = run_child(program, request.command);
+    const std::string traced = trace.empty() ? "" : conclude_trace(trace);
     if (summary) {
       signal(SIGPIPE, SIG_IGN);
-      write_all(output, summary_text(read_pages(pages, started), ended.process));
+      write_all(output, summary_text(read_pages(pages, started), ended.process) + traced);
     }
   }
   end_like(ended);
@@ -307,11 +312,14 @@ int start(std::vector<std::string> words) {
                    "Write the summary to this file instead of standard error")
       ->type_name("FILE");
   add_table_options(*run_command, request);
+  TraceCommands trace_commands(app);
   CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
 
   const bool is_command = !words.empty() && !words.front().starts_with('-');
-  if (is_command && words.front() != "run" && words.front() != "options") {
-    throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: run, options)", words.front()));
+  constexpr std::array kCommands = {"run", "trace", "options"};
+  if (is_command && std::find(kCommands.begin(), kCommands.end(), words.front()) == kCommands.end()) {
+    throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: {})", words.front(),
+                                            fmt::join(kCommands, ", ")));
   }
   if (!words.empty() && words.front() == "run") {
     const auto first = words.begin() + static_cast<ptrdiff_t>(command_start(*run_command, words, 1));
@@ -329,6 +337,7 @@ int start(std::vector<std::string> words) {
     print_table();
     return 0;
   }
+  if (trace_commands.given()) return trace_commands.run();
   run(request);
 }
 

@@ -27,6 +27,9 @@ constinit pthread_key_t exit_key = 0;
 constinit bool have_exit_key = false;
 __thread bool thread_ending __attribute__((tls_model("initial-exec"))) = false;
 
+// The thread's front, whether or not thread_front names it.
+__thread ThreadFront* own_front __attribute__((tls_model("initial-exec"))) = nullptr;
+
 // Destructors of other keys may still allocate and free. POSIX runs them in rounds; give up the front in the
 // last one, and serve what comes after from the shared front.
 void on_thread_exit(void* value) {
@@ -34,8 +37,9 @@ void on_thread_exit(void* value) {
   if (++front->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(exit_key, front) == 0)
     return;
   thread_ending = true;
-  thread_front = nullptr;
+  thread_front = own_front = nullptr;
   process_heap.give_up_front(front);
+  trace::thread_ends();
 }
 
 bool make_ready() {
@@ -53,6 +57,7 @@ bool ready() {
 }
 
 void before_fork() {
+  trace::before_fork();
   init_lock.lock();
   process_heap.announce_fork();  // a thread in the shared front may be waiting for a sweep
   if (!in_shared) shared_lock.lock();
@@ -83,8 +88,9 @@ void after_fork_in_child() {
   shared_lock.reset();
   in_shared = false;
   init_lock.reset();
-  process_heap.after_fork_in_child(thread_front);
-  if (shared_front != thread_front) shared_front = nullptr;  // given up with the other threads' fronts
+  process_heap.after_fork_in_child(own_front);
+  trace::after_fork_in_child();
+  if (shared_front != own_front) shared_front = nullptr;  // given up with the other threads' fronts
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
   if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
   attach_stats_page();
@@ -97,10 +103,19 @@ void say_line(const char* complete) {
   os::write_error(line.c_str(), line.size());
 }
 
+// From here on every call of this thread, and of threads to come, is recorded.
+void start_trace() {
+  const char* path = process_heap.options().trace;
+  if (path[0] == '\0') return;
+  const HeapCount live = process_heap.count_live();
+  if (trace::start(path, live.chunks, live.bytes)) thread_front = nullptr;
+}
+
 // Before main, and before most other constructors; the heap may have served allocations already.
 __attribute__((constructor(101))) void at_start() {
   if (!ready()) return;
   if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
+  start_trace();
   attach_stats_page();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
@@ -109,6 +124,10 @@ __attribute__((constructor(101))) void at_start() {
 __attribute__((destructor(101))) void at_exit() {
   if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
   process_heap.publish_statistics();
+  if (trace::recording()) {
+    const HeapCount live = process_heap.count_live();
+    trace::finish(live.chunks, live.bytes);
+  }
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) page->finished = 1;
   if (process_heap.options().stats) print_statistics();
   if constexpr (kDebug) {
@@ -122,7 +141,7 @@ constinit ProcessAllocator process_heap(memory, revoker);
 __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec"))) = nullptr;
 
 ThreadFront* attach_thread() {
-  if (thread_front != nullptr) return thread_front;
+  if (own_front != nullptr) return own_front;
   if (thread_ending || !ready()) return nullptr;
   {
     LockGuard guard(init_lock);
@@ -130,7 +149,8 @@ ThreadFront* attach_thread() {
   }
   ThreadFront* front = process_heap.make_front();
   if (front == nullptr) return nullptr;
-  thread_front = front;
+  own_front = front;
+  if (!trace::recording()) thread_front = front;
   // Where this fails the front is not given up when the thread ends: memory is kept, nothing is unsafe.
   if (have_exit_key) pthread_setspecific(exit_key, front);
   return front;

@@ -7,6 +7,7 @@
 #include "platform/linux_memory.hpp"
 #include "revoke/conservative.hpp"
 #include "revoke/none.hpp"
+#include "trace/recorder.hpp"
 
 namespace nonreuse {
 
@@ -15,7 +16,9 @@ using ProcessAllocator = Allocator<LinuxMemory, ProcessRevoker>;
 
 extern ProcessAllocator process_heap;
 
-// The calling thread's front; nullptr before its first allocation, and after its last destructor has run.
+// The calling thread's front; nullptr before its first allocation, and after its last destructor has run, and
+// while calls are recorded: then every call takes the way of threads without a front, which looks for it and
+// records. So calls that are not recorded cost what they cost without a recorder.
 extern __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec")));
 
 // Makes the heap ready and gives the thread its front. nullptr where it can have none (the thread is ending,
@@ -24,9 +27,39 @@ ThreadFront* attach_thread();
 ThreadFront* lock_shared_front();  // nullptr: no memory for even that, or held already; nothing is locked
 void unlock_shared_front();
 
+// What is recorded of a call: before() it is made, or after() it with its result.
+struct Unwatched {
+  void before() const {}
+  template <class Result>
+  void after(const Result&) const {}
+};
+struct WatchedMalloc : Unwatched {
+  explicit WatchedMalloc(size_t bytes) : size(bytes) {}
+  void after(const Payload& made) const { trace::note_malloc(size, reinterpret_cast<uintptr_t>(made.get())); }
+  size_t size;
+};
+struct WatchedAligned : Unwatched {
+  WatchedAligned(size_t step, size_t bytes) : alignment(step), size(bytes) {}
+  void after(const Payload& made) const { trace::note_aligned(alignment, size, reinterpret_cast<uintptr_t>(made.get())); }
+  size_t alignment, size;
+};
+struct WatchedRealloc : Unwatched {
+  WatchedRealloc(const void* given, size_t bytes) : old(given), size(bytes) {}
+  void after(const Payload& made) const {
+    trace::note_realloc(reinterpret_cast<uintptr_t>(old), size, reinterpret_cast<uintptr_t>(made.get()));
+  }
+  const void* old;
+  size_t size;
+};
+struct WatchedFree : Unwatched {
+  explicit WatchedFree(const void* given) : old(given) {}
+  void before() const { trace::note_free(reinterpret_cast<uintptr_t>(old)); }
+  const void* old;
+};
+
 // Runs body(front) with a front of this thread, or the shared one; `otherwise` where there is neither.
 template <class Body, class Result>
-NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise) {
+NONREUSE_ALWAYS_INLINE Result with_found_front(Body&& body, Result otherwise) {
   if (ThreadFront* front = attach_thread()) return body(*front);
   ThreadFront* shared = lock_shared_front();
   if (shared == nullptr) return otherwise;
@@ -35,11 +68,20 @@ NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise) {
   return result;
 }
 
-template <class Body, class Result>
-NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise) {
+template <class Body, class Result, class Watch>
+NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise, Watch watch) {
+  const bool watched = trace::recording();
+  if (watched) watch.before();
+  const Result result = with_found_front(body, otherwise);
+  if (watched) watch.after(result);
+  return result;
+}
+
+template <class Body, class Result, class Watch = Unwatched>
+NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise, Watch watch = {}) {
   if (ThreadFront* front = thread_front) [[likely]]
     return body(*front);
-  return with_some_front(body, otherwise);
+  return with_some_front(body, otherwise, watch);
 }
 
 // Prints the statistics on standard error.

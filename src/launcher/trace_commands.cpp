@@ -1,0 +1,105 @@
+#include "launcher/trace_commands.hpp"
+
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+
+#include "base/options.hpp"
+#include "base/report.hpp"
+#include "launcher/program.hpp"
+#include "launcher/trace_file.hpp"
+#include "launcher/trace_print.hpp"
+#include "launcher/trace_reader.hpp"
+#include "launcher/trace_stats.hpp"
+
+namespace nonreuse::launcher {
+
+struct TraceCommands::State {
+  CLI::App *trace = nullptr, *print = nullptr, *stats = nullptr, *pack = nullptr;
+  std::string file;
+  PrintRequest print_request;
+  bool json = false;
+};
+
+namespace {
+
+CLI::App* add_command(CLI::App& parent, const char* name, const char* help, std::string& file) {
+  CLI::App* command = parent.add_subcommand(name, help);
+  command->add_option("FILE", file, "The trace")->required();
+  return command;
+}
+
+// What is wrong with a trace is said after what could be read of it.
+int verdict(const std::string& path, const TraceReader& reader) {
+  if (reader.problem().empty()) return 0;
+  std::fflush(stdout);
+  fmt::print(stderr, "nonreuse: trace {}: {}; what was before that is shown\n", path, reader.problem());
+  return 1;
+}
+
+}  // namespace
+
+TraceCommands::TraceCommands(CLI::App& app) : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.trace = app.add_subcommand("trace", "Show what `nonreuse run --trace=FILE` has recorded");
+  s.trace->require_subcommand(1);
+  s.print = add_command(*s.trace, "print", "A line for each call, as kdump(1) prints them", s.file);
+  s.print->add_flag("--calls", s.print_request.calls_only, "Only malloc, realloc and free");
+  s.print->add_flag("--times", s.print_request.times, "Seconds since the beginning");
+  s.stats = add_command(*s.trace, "stats", "Calls, sizes, lifetimes, sweeps", s.file);
+  s.stats->add_flag("--json", s.json, "As JSON");
+  s.pack = add_command(*s.trace, "pack", "Compress the file in place; the other commands read it as before", s.file);
+}
+
+TraceCommands::~TraceCommands() = default;
+
+bool TraceCommands::given() const {
+  return state_->trace->parsed();
+}
+
+int TraceCommands::run() {
+  State& s = *state_;
+  signal(SIGPIPE, SIG_IGN);
+  if (s.pack->parsed()) {
+    const std::string reason = pack_trace(s.file);
+    if (!reason.empty()) throw Failure(1, fmt::format("trace {}: is not packed: {}", s.file, reason));
+    return 0;
+  }
+  const TraceContent content(s.file);
+  TraceReader reader(content.bytes(), content.problem());
+  if (s.print->parsed()) {
+    if (!print_trace(reader, s.print_request, stdout)) return 1;
+  } else if (s.stats->parsed() && (!reader.processes().empty() || reader.problem().empty())) {
+    const std::string text = s.json ? trace_stats_json(reader, content.size_on_disk())
+                                    : trace_stats_text(reader, content.size_on_disk());
+    std::fputs(text.c_str(), stdout);
+  }
+  return verdict(s.file, reader);
+}
+
+std::string prepare_trace(const std::string& options, std::string& path) {
+  Options parsed = default_options();
+  parsed.trace[0] = '\0';
+  parse_options(options.c_str(), parsed, [](const char*) {});
+  if (parsed.trace[0] == '\0') return "";
+  path = std::filesystem::absolute(parsed.trace).lexically_normal();
+  if (path.find(':') != std::string::npos || path.size() >= sizeof(Options::trace)) {
+    throw Failure(kUsageStatus, fmt::format("trace {}: the path is too long, or has a colon", path));
+  }
+  remove_old_trace(path);
+  return "trace=" + path;
+}
+
+std::string conclude_trace(const std::string& path) {
+  std::error_code failed;
+  const uint64_t before = std::filesystem::file_size(path, failed);
+  if (failed) return fmt::format("nonreuse: trace {}: nothing was recorded\n", path);
+  const std::string reason = pack_trace(path);
+  if (!reason.empty()) return fmt::format("nonreuse:   trace       {} (not packed: {})\n", path, reason);
+  return fmt::format("nonreuse:   trace       {}, {} (packed from {})\n", path,
+                     Line().bytes(std::filesystem::file_size(path, failed)).c_str(), Line().bytes(before).c_str());
+}
+
+}  // namespace nonreuse::launcher

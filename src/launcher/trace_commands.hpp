@@ -1,0 +1,33 @@
+// The commands `nonreuse trace ...`, and what `nonreuse run --trace` does around the program.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+namespace nonreuse::launcher {
+
+class TraceCommands {
+ public:
+  explicit TraceCommands(CLI::App& app);
+  ~TraceCommands();
+  TraceCommands(const TraceCommands&) = delete;
+  TraceCommands& operator=(const TraceCommands&) = delete;
+
+  // Whether the command line was one of these.
+  bool given() const;
+  // Runs it; the exit status: 0, or 1 where the trace is damaged or cut off.
+  int run();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The option `trace` in `options` made ready for a program: an absolute path at which no old trace is.
+// Returns the options to add, "" if nothing is to be recorded.
+std::string prepare_trace(const std::string& options, std::string& path);
+// After the program: packs the trace. A line for the summary.
+std::string conclude_trace(const std::string& path);
+
+}  // namespace nonreuse::launcher
