@@ -79,13 +79,13 @@ bool print_trace(TraceReader& reader, const PrintRequest& request, std::FILE* ou
     const std::string text = event.birth ? "malloc_init()" : call_text(event.record, request.calls_only);
     if (text.empty()) continue;
     const uint32_t thread = event.birth ? process.process : reader.threads()[event.thread].thread;
-    fmt::print(out, "{:>6} {:>6} {:<8} ", process.process, thread, process.command);
+    std::string line = fmt::format("{:>6} {:>6} {:<8} ", process.process, thread, process.command);
     if (request.times) {
       const uint64_t passed = event.record.time - first;
-      fmt::print(out, "{}.{:09} ", passed / 1'000'000'000, passed % 1'000'000'000);
+      line += fmt::format("{}.{:09} ", passed / 1'000'000'000, passed % 1'000'000'000);
     }
-    fmt::print(out, "USER  {}\n", text);
-    if (std::ferror(out) != 0) return false;
+    line += "USER  " + text + "\n";
+    if (std::fwrite(line.data(), 1, line.size(), out) != line.size()) return false;
   }
   return std::fflush(out) == 0;
 }

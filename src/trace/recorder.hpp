@@ -23,7 +23,7 @@ namespace nonreuse::trace {
 
 namespace detail {
 
-inline constexpr uint32_t kClockEvery = 16;
+inline constexpr uint32_t kClockEvery = 32;
 
 // What a thread has in hand.
 struct Writer {
