@@ -18,6 +18,7 @@
 #include "launcher/heap_options.hpp"
 #include "launcher/program.hpp"
 #include "launcher/replay_plan.hpp"
+#include "launcher/trace_commands.hpp"
 #include "launcher/trace_file.hpp"
 #include "launcher/trace_reader.hpp"
 
@@ -43,21 +44,6 @@ std::string bytes_text(uint64_t value) {
 }
 std::string time_text(uint64_t value) {
   return Line().nanoseconds(value).c_str();
-}
-
-// Of the process with this number, or, for 0, of the one with most records.
-size_t pick_process(TraceReader& reader, uint32_t wanted, const std::string& file) {
-  std::vector<uint64_t> calls(reader.processes().size());
-  TraceEvent event;
-  while (reader.next(event)) calls[event.process] += event.birth ? 0 : 1;
-  size_t best = calls.size();
-  for (size_t i = 0; i < calls.size(); ++i) {
-    if (wanted != 0 && reader.processes()[i].process != wanted) continue;
-    if (best == calls.size() || calls[i] > calls[best]) best = i;
-  }
-  if (best != calls.size()) return best;
-  if (wanted != 0) throw Failure(kUsageStatus, fmt::format("trace {}: there is no process {}", file, wanted));
-  throw Failure(1, fmt::format("trace {}: {}", file, reader.problem().empty() ? "it is empty" : reader.problem()));
 }
 
 [[noreturn]] void become_worker(int plan, const Variant& variant) {

@@ -1,11 +1,13 @@
 #include "launcher/replay_plan.hpp"
 
 #include <fmt/format.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <bit>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <unordered_map>
 
@@ -100,6 +102,21 @@ class Planner : public BlockVisitor {
   bool prelude_ = false;
 };
 
+// A file without a name, with room for `bytes`; -1 where there is none. A sweep reads what lies in /dev/shm, and
+// the plan is no memory of the program that is replayed.
+int nameless_file(uint64_t bytes) {
+  const char* given = getenv("TMPDIR");
+  for (const char* folder : {given, "/tmp", "/var/tmp", "/dev/shm"}) {
+    if (folder == nullptr) continue;
+    const int descriptor = open(folder, O_TMPFILE | O_RDWR, 0600);
+    if (descriptor < 0) continue;
+    errno = posix_fallocate(descriptor, 0, static_cast<off_t>(bytes));
+    if (errno == 0) return descriptor;
+    close(descriptor);
+  }
+  return -1;
+}
+
 uint64_t aligned_up(uint64_t value) {
   return (value + 4095) & ~uint64_t{4095};
 }
@@ -132,12 +149,10 @@ int write_plan(const ReplayPlan& plan) {
   head.slots_at = aligned_up(head.threads_at + head.threads * sizeof(ReplayThread));
   head.calls_at = aligned_up(head.slots_at + head.slots * sizeof(ReplaySlot));
   head.bytes = aligned_up(head.calls_at + calls * sizeof(ReplayCall));
-  const int descriptor = memfd_create("nonreuse-replay", 0);
+  const int descriptor = nameless_file(head.bytes);
   void* memory = MAP_FAILED;
-  if (descriptor >= 0 && ftruncate(descriptor, static_cast<off_t>(head.bytes)) == 0) {
-    memory = mmap(nullptr, head.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-  }
-  if (memory == MAP_FAILED) throw Failure(1, fmt::format("no memory for the replay: {}", strerror(errno)));
+  if (descriptor >= 0) memory = mmap(nullptr, head.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  if (memory == MAP_FAILED) throw Failure(1, fmt::format("no room for the replay: {}", strerror(errno)));
   auto* at = static_cast<char*>(memory);
   auto* threads = reinterpret_cast<ReplayThread*>(at + head.threads_at);
   auto* out = reinterpret_cast<ReplayCall*>(at + head.calls_at);

@@ -66,7 +66,7 @@ struct ReplayPlan {
 // The calls of one process; the blocks that a fork's child inherited are made first.
 ReplayPlan make_plan(TraceReader& reader, size_t process);
 
-// In new shared memory. Returns its descriptor, which exec keeps; throws Failure.
+// In a file without a name. Returns its descriptor, which exec keeps; throws Failure.
 int write_plan(const ReplayPlan& plan);
 
 // The process that replays: runs the plan in `descriptor` with whatever malloc the process has. Never returns.

@@ -10,6 +10,7 @@
 #include "base/report.hpp"
 #include "launcher/program.hpp"
 #include "launcher/trace_file.hpp"
+#include "launcher/trace_plot.hpp"
 #include "launcher/trace_print.hpp"
 #include "launcher/trace_reader.hpp"
 #include "launcher/trace_stats.hpp"
@@ -17,10 +18,12 @@
 namespace nonreuse::launcher {
 
 struct TraceCommands::State {
-  CLI::App *trace = nullptr, *print = nullptr, *stats = nullptr, *pack = nullptr;
+  CLI::App *trace = nullptr, *print = nullptr, *stats = nullptr, *plot = nullptr, *pack = nullptr;
   std::string file;
   PrintRequest print_request;
   bool json = false;
+  uint32_t process = 0;
+  std::string picture;
 };
 
 namespace {
@@ -41,6 +44,21 @@ int verdict(const std::string& path, const TraceReader& reader) {
 
 }  // namespace
 
+size_t pick_process(TraceReader& reader, uint32_t wanted, const std::string& file) {
+  std::vector<uint64_t> calls(reader.processes().size());
+  TraceEvent event;
+  while (reader.next(event)) calls[event.process] += event.birth ? 0 : 1;
+  size_t best = calls.size();
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (wanted != 0 && reader.processes()[i].process != wanted) continue;
+    if (best == calls.size() || calls[i] > calls[best]) best = i;
+  }
+  if (best != calls.size()) return best;
+  if (wanted != 0 && !calls.empty())
+    throw Failure(kUsageStatus, fmt::format("trace {}: there is no process {}", file, wanted));
+  throw Failure(1, fmt::format("trace {}: {}", file, reader.problem().empty() ? "it is empty" : reader.problem()));
+}
+
 TraceCommands::TraceCommands(CLI::App& app) : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.trace = app.add_subcommand("trace", "Show what `nonreuse run --trace=FILE` has recorded");
@@ -50,6 +68,9 @@ TraceCommands::TraceCommands(CLI::App& app) : state_(std::make_unique<State>()) 
   s.print->add_flag("--times", s.print_request.times, "Seconds since the beginning");
   s.stats = add_command(*s.trace, "stats", "Calls, sizes, lifetimes, sweeps", s.file);
   s.stats->add_flag("--json", s.json, "As JSON");
+  s.plot = add_command(*s.trace, "plot", "Memory over time, sizes, lifetimes, as a picture", s.file);
+  s.plot->add_option("-o,--output", s.picture, "The picture: .svg or .png (default: the trace's name and .svg)");
+  s.plot->add_option("--process", s.process, "Of this process (default: the one with most calls)")->type_name("PID");
   s.pack = add_command(*s.trace, "pack", "Compress the file in place; the other commands read it as before", s.file);
 }
 
@@ -75,6 +96,10 @@ int TraceCommands::run() {
     const std::string text = s.json ? trace_stats_json(reader, content.size_on_disk())
                                     : trace_stats_text(reader, content.size_on_disk());
     std::fputs(text.c_str(), stdout);
+  }
+  if (s.plot->parsed()) {
+    const std::string picture = s.picture.empty() ? s.file + ".svg" : s.picture;
+    plot_trace(reader, pick_process(reader, s.process, s.file), picture);
   }
   return verdict(s.file, reader);
 }

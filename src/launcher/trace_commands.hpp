@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "launcher/trace_reader.hpp"
+
 namespace nonreuse::launcher {
 
 class TraceCommands {
@@ -23,6 +25,9 @@ class TraceCommands {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+// The process with this number, or, for 0, the one with most records. Throws Failure where there is none.
+size_t pick_process(TraceReader& reader, uint32_t wanted, const std::string& file);
 
 // The option `trace` in `options` made ready for a program: an absolute path at which no old trace is.
 // Returns the options to add, "" if nothing is to be recorded.
