@@ -180,10 +180,10 @@ uint32_t time_passed(Writer& w) {
 }
 
 // The thread's writer with room for a record, or nullptr.
-NONREUSE_ALWAYS_INLINE Writer* ready_writer() {
+NONREUSE_ALWAYS_INLINE Writer* ready_writer(bool call = true) {
   Writer& w = writer;
   if (w.at >= w.limit || w.epoch != *detail::epoch) [[unlikely]] {
-    if (!detail::renew()) return nullptr;
+    if (!detail::renew(call)) return nullptr;
   }
   return &w;
 }
@@ -205,7 +205,7 @@ void note_failed(size_t alignment, size_t size) {
 
 namespace detail {
 
-bool renew() {
+bool renew(bool call) {
   Writer& w = writer;
   if (*epoch == 0) become_another();
   uint8_t* at = nullptr;
@@ -220,7 +220,7 @@ bool renew() {
     if (at == nullptr) leave_window(w);
   }
   if (stopped.load(std::memory_order_relaxed) || (at == nullptr && !take_spare(w, &at) && !take_window(w, &at))) {
-    count_dropped();
+    if (call) count_dropped();
     return false;
   }
   open_block(w, at);
@@ -264,7 +264,7 @@ bool start(const char* path, uint64_t live_chunks, uint64_t live_bytes) {
   start_chunks = live_chunks;
   start_bytes = live_bytes;
   detail::on.store(true, std::memory_order_relaxed);
-  ready_writer();  // a process that allocates nothing is in the trace as well
+  ready_writer(false);  // a process that allocates nothing is in the trace as well
   return true;
 }
 
@@ -342,7 +342,8 @@ void note_aligned(size_t alignment, size_t size, uintptr_t made) {
 }
 
 void note_fields(Rare kind, const uint64_t* fields) {
-  Writer* w = ready_writer();
+  const bool call = kind == Rare::failed || kind == Rare::free_raw || kind == Rare::raw_realloc;
+  Writer* w = ready_writer(call);
   if (w == nullptr) return;
   w->until_clock = 1;  // these are rare, and their times matter
   const uint32_t passed = time_passed(*w);
@@ -359,7 +360,7 @@ void before_fork() {
 void after_fork_in_child() {
   if (!recording()) return;
   *epoch_word = 0;
-  detail::renew();  // now: a child that allocates nothing is in the trace as well
+  detail::renew(false);  // now: a child that allocates nothing is in the trace as well
   fork_began_ns = 0;
 }
 

@@ -46,7 +46,8 @@ extern __thread Writer writer __attribute__((tls_model("initial-exec")));
 extern const volatile uint32_t* epoch;
 extern std::atomic<bool> on;
 
-NONREUSE_NOINLINE bool renew();  // a window for this thread; false: there is none, and the call is counted
+// A window for this thread. False: there is none, and the call, if it is one, is counted.
+NONREUSE_NOINLINE bool renew(bool call = true);
 void settle();                   // behind a record of an ending thread
 
 }  // namespace detail
