@@ -4,6 +4,8 @@
 
 #include "base/histogram.hpp"
 #include "base/report.hpp"
+#include "base/settings.hpp"
+#include "platform/trace_file.hpp"
 
 extern "C" char** environ;
 
@@ -106,6 +108,13 @@ void say_line(const char* complete) {
 // From here on every call of this thread, and of threads to come, is recorded.
 void start_trace() {
   const char* path = process_heap.options().trace;
+  if constexpr (kMallocUtrace && os::kKernelTraces) {
+    if (strcmp(path, kDefaultTrace) == 0) {
+      trace::start_kernel();
+      thread_front = nullptr;
+      return;
+    }
+  }
   if (path[0] == '\0') return;
   const HeapCount live = process_heap.count_live();
   if (trace::start(path, live.chunks, live.bytes)) thread_front = nullptr;

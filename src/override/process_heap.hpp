@@ -33,27 +33,37 @@ struct Unwatched {
   template <class Result>
   void after(const Result&) const {}
 };
+inline uint64_t number_of(const void* pointer) {
+  return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(pointer));
+}
 struct WatchedMalloc : Unwatched {
   explicit WatchedMalloc(size_t bytes) : size(bytes) {}
-  void after(const Payload& made) const { trace::note_malloc(size, reinterpret_cast<uintptr_t>(made.get())); }
+  template <class Made>
+  void after(const Made& made) const {
+    trace::note_malloc(size, number_of(made.get()));
+  }
   size_t size;
 };
 struct WatchedAligned : Unwatched {
   WatchedAligned(size_t step, size_t bytes) : alignment(step), size(bytes) {}
-  void after(const Payload& made) const { trace::note_aligned(alignment, size, reinterpret_cast<uintptr_t>(made.get())); }
+  template <class Made>
+  void after(const Made& made) const {
+    trace::note_aligned(alignment, size, number_of(made.get()));
+  }
   size_t alignment, size;
 };
 struct WatchedRealloc : Unwatched {
   WatchedRealloc(const void* given, size_t bytes) : old(given), size(bytes) {}
-  void after(const Payload& made) const {
-    trace::note_realloc(reinterpret_cast<uintptr_t>(old), size, reinterpret_cast<uintptr_t>(made.get()));
+  template <class Made>
+  void after(const Made& made) const {
+    trace::note_realloc(number_of(old), size, number_of(made.get()));
   }
   const void* old;
   size_t size;
 };
 struct WatchedFree : Unwatched {
   explicit WatchedFree(const void* given) : old(given) {}
-  void before() const { trace::note_free(reinterpret_cast<uintptr_t>(old)); }
+  void before() const { trace::note_free(number_of(old)); }
   const void* old;
 };
 

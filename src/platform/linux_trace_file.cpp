@@ -12,8 +12,7 @@
 
 namespace nonreuse::os {
 
-const bool kKernelTraces = false;
-void kernel_trace(uintptr_t, size_t, uintptr_t) {}
+void kernel_trace(uint64_t, size_t, uint64_t) {}  // Linux has no such thing
 
 const char* trouble_text(FileTrouble trouble) {
   switch (trouble) {
@@ -191,7 +190,7 @@ FileTrouble TraceFile::reopen() {
     sys::call(SYS_close, descriptor);
     return FileTrouble::replaced;
   }
-  descriptor_ = static_cast<int>(moved_up(descriptor));
+  __atomic_store_n(&descriptor_, static_cast<int>(moved_up(descriptor)), __ATOMIC_RELAXED);
   return FileTrouble::none;
 }
 

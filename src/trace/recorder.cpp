@@ -9,6 +9,7 @@ namespace detail {
 __thread Writer writer __attribute__((tls_model("initial-exec")));
 constinit const volatile uint32_t* epoch = nullptr;
 constinit std::atomic<bool> on{false};
+constinit bool to_kernel = false;
 }  // namespace detail
 
 using detail::writer;
@@ -194,6 +195,17 @@ NONREUSE_ALWAYS_INLINE void done(Writer& w, uint8_t* at) {
     detail::settle();
 }
 
+// True: the kernel has the record. Elsewhere nothing is compiled.
+NONREUSE_ALWAYS_INLINE bool in_kernel(uint64_t old, size_t size, uint64_t made) {
+  if constexpr (os::kKernelTraces) {
+    if (detail::to_kernel) {
+      os::kernel_trace(old, size, made);
+      return true;
+    }
+  }
+  return false;
+}
+
 void note_failed(size_t alignment, size_t size) {
   uint64_t shift = 0;
   for (; alignment > 1; alignment >>= 1) ++shift;
@@ -268,7 +280,14 @@ bool start(const char* path, uint64_t live_chunks, uint64_t live_bytes) {
   return true;
 }
 
-void note_malloc(size_t size, uintptr_t made) {
+void start_kernel() {
+  detail::to_kernel = true;
+  detail::on.store(true, std::memory_order_relaxed);
+  os::kernel_trace(0, 0, 0);
+}
+
+void note_malloc(size_t size, uint64_t made) {
+  if (in_kernel(0, size, made)) return;
   if (made == 0) return note_failed(1, size);
   Writer* w = ready_writer();
   if (w == nullptr) return;
@@ -282,7 +301,8 @@ void note_malloc(size_t size, uintptr_t made) {
   done(*w, record.finish());
 }
 
-void note_free(uintptr_t old) {
+void note_free(uint64_t old) {
+  if (in_kernel(old, 0, 0)) return;
   if (old % kGranule != 0) {
     const uint64_t fields[] = {old};
     return note_fields(Rare::free_raw, fields);
@@ -298,7 +318,8 @@ void note_free(uintptr_t old) {
   done(*w, record.finish());
 }
 
-void note_realloc(uintptr_t old, size_t size, uintptr_t made) {
+void note_realloc(uint64_t old, size_t size, uint64_t made) {
+  if (in_kernel(old, size, made)) return;
   if (old % kGranule != 0) {
     const uint64_t fields[] = {old, size, made};
     return note_fields(Rare::raw_realloc, fields);
@@ -324,7 +345,8 @@ void note_realloc(uintptr_t old, size_t size, uintptr_t made) {
   done(*w, record.finish());
 }
 
-void note_aligned(size_t alignment, size_t size, uintptr_t made) {
+void note_aligned(size_t alignment, size_t size, uint64_t made) {
+  if (in_kernel(0, size, made)) return;
   if (made == 0) return note_failed(alignment, size);
   Writer* w = ready_writer();
   if (w == nullptr) return;
@@ -353,25 +375,31 @@ void note_fields(Rare kind, const uint64_t* fields) {
   done(*w, record.finish());
 }
 
+namespace {
+bool writing() {
+  return recording() && !detail::to_kernel;
+}
+}  // namespace
+
 void before_fork() {
-  if (recording()) fork_began_ns = os::now_ns();
+  if (writing()) fork_began_ns = os::now_ns();
 }
 
 void after_fork_in_child() {
-  if (!recording()) return;
+  if (!writing()) return;
   *epoch_word = 0;
   detail::renew(false);  // now: a child that allocates nothing is in the trace as well
   fork_began_ns = 0;
 }
 
 void thread_ends() {
-  if (!recording()) return;
+  if (!writing()) return;
   writer.ending = true;
   detail::settle();
 }
 
 void finish(uint64_t live_chunks, uint64_t live_bytes) {
-  if (!recording()) return;
+  if (!writing()) return;
   note(Rare::finish, live_chunks, live_bytes);
   // Close the block, so that it has its check; what comes after exit handlers goes to another one.
   Writer& w = writer;

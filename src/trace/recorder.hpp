@@ -45,6 +45,7 @@ extern __thread Writer writer __attribute__((tls_model("initial-exec")));
 // The number of the process: it reads 0 in a process that was copied behind the library's back.
 extern const volatile uint32_t* epoch;
 extern std::atomic<bool> on;
+extern bool to_kernel;
 
 // A window for this thread. False: there is none, and the call, if it is one, is counted.
 NONREUSE_NOINLINE bool renew(bool call = true);
@@ -61,17 +62,20 @@ inline bool recording() {
 // standard error: it cannot be done. Call once, before the process has other threads.
 bool start(const char* path, uint64_t live_chunks, uint64_t live_bytes);
 
-void note_malloc(size_t size, uintptr_t made);
-void note_aligned(size_t alignment, size_t size, uintptr_t made);
-void note_realloc(uintptr_t old, size_t size, uintptr_t made);
-void note_free(uintptr_t old);  // before the chunk is free
+// Starts handing calls to the kernel's own trace of the process, where it has one (os::kKernelTraces).
+void start_kernel();
+
+void note_malloc(size_t size, uint64_t made);
+void note_aligned(size_t alignment, size_t size, uint64_t made);
+void note_realloc(uint64_t old, size_t size, uint64_t made);
+void note_free(uint64_t old);  // before the chunk is free
 
 void note_fields(Rare kind, const uint64_t* fields);
 // One of the rarer records. Does nothing where nothing is recorded.
 template <class... Fields>
 void note(Rare kind, Fields... fields) {
   static_assert(sizeof...(fields) <= kMostFields);
-  if (!recording()) return;
+  if (!recording() || detail::to_kernel) return;
   const uint64_t values[kMostFields + 1] = {static_cast<uint64_t>(fields)...};
   note_fields(kind, values);
 }

@@ -225,7 +225,7 @@ def closed_descriptors(folder):
     other = folder / "of the program"
     trace = record(folder, "closed", other)
     require(other.stat().st_size == 0, "wrote to a file of the program")
-    require(count(lines(trace), r".* = malloc\(3000\)") == 201000, "calls are missing")
+    require(count(lines(trace), r".* = malloc\(3000\)") == 61000, "calls are missing")
     require_complete(trace)
 
 
@@ -234,7 +234,7 @@ def sweeps(folder):
     trace = record(folder, "pairs")
     found = lines(trace)
     for name in ("quarantine", "sweep_begin", "sweep_end", "release", "heap"):
-        require(count(found, rf"{name}\(.*\)") > 10, f"no {name}")
+        require(count(found, rf"{name}\(.*\)") > 5, f"no {name}")
     require(stats(trace)["sweeps"] == count(found, r"sweep_end\(done,.*"), "sweeps")
 
 
@@ -271,7 +271,7 @@ def disk_full(folder):
     if done.returncode:
         raise Skip(f"no file system can be mounted here: {done.stderr.decode()[:200]}")
     try:
-        trace = record(place, "pairs", stderr=stopped(place / "file.trace", "no space is left there"))
+        trace = record(place, "pairs", 100000, stderr=stopped(place / "file.trace", "no space is left there"))
         require_counted(trace, 200000)
     finally:
         subprocess.run(["umount", place], check=True)

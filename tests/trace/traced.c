@@ -108,7 +108,7 @@ static void child_and_parent(int raw) {
 int main(int count, char** arguments) {
   const char* mode = arguments[1];
   if (strcmp(mode, "calls") == 0) calls();
-  if (strcmp(mode, "pairs") == 0) pairs(count > 2 ? atol(arguments[2]) : 100000, 3000);
+  if (strcmp(mode, "pairs") == 0) pairs(count > 2 ? atol(arguments[2]) : 40000, 3000);
   if (strcmp(mode, "threads") == 0) threads();
   if (strcmp(mode, "hand") == 0) hand(50000);
   if (strcmp(mode, "churn") == 0) churn();
@@ -130,7 +130,7 @@ int main(int count, char** arguments) {
     for (int i = 0; i < 300; ++i) {
       if (open(arguments[2], O_RDWR | O_CREAT, 0600) < 0) abort();
     }
-    pairs(200000, 3000);
+    pairs(60000, 3000);
   }
   if (strcmp(mode, "limit") == 0) {
     const struct rlimit limit = {300000, 300000};
