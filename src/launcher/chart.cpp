@@ -18,7 +18,8 @@ std::string chart_text(const std::string& text) {
 
 void draw_chart(const std::string& script, const std::string& file, int size_x, int size_y) {
   const bool svg = file.ends_with(".svg");
-  if (!svg && !file.ends_with(".png")) throw Failure(kUsageStatus, file + ": a chart's name ends in .svg or .png");
+  if (!svg && !file.ends_with(".png"))
+    throw Failure(kUsageStatus, file + ": a chart's name ends in .svg or .png");
   try {
     find_program("gnuplot");
   } catch (const Failure&) {
@@ -27,8 +28,8 @@ void draw_chart(const std::string& script, const std::string& file, int size_x, 
   std::FILE* pipe = popen("gnuplot -", "w");
   if (pipe == nullptr) throw Failure(kUsageStatus, "gnuplot cannot be started");
   std::string whole = fmt::format("set terminal {} size {},{} {}background rgb 'white'\nset output {}\n",
-                                  svg ? "svg" : "pngcairo", size_x, size_y, svg ? "dynamic mouse standalone " : "",
-                                  chart_text(file));
+                                  svg ? "svg" : "pngcairo", size_x, size_y,
+                                  svg ? "dynamic mouse standalone " : "", chart_text(file));
   whole += script;
   whole += "\nunset output\n";
   std::fwrite(whole.data(), 1, whole.size(), pipe);

@@ -15,7 +15,8 @@ class HeapOptions {
  public:
   // One command-line option for each entry of the table, and --options: the help is the table.
   void add_to(CLI::App& command);
-  // The command line's part of NONREUSE_OPTIONS, checked: throws Failure for what the library would only warn of.
+  // The command line's part of NONREUSE_OPTIONS, checked: throws Failure for what the library would only warn
+  // of.
   std::string text() const;
 
  private:

@@ -77,14 +77,15 @@ ReplayResult replay(const ReplayPlan& plan, const Variant& variant) {
   }
   close(descriptor);
   if (result.done == 1) return result;
-  const std::string how = child < 0            ? strerror(errno)
+  const std::string how = child < 0             ? strerror(errno)
                           : WIFSIGNALED(status) ? fmt::format("ended by {}", strsignal(WTERMSIG(status)))
                                                 : fmt::format("ended with status {}", WEXITSTATUS(status));
   throw Failure(1, fmt::format("the replay ({}) {}", variant.name, how));
 }
 
 bool agrees(const ReplayPlan& plan, const ReplayResult& r) {
-  return r.live_blocks == plan.live_blocks && r.live_bytes == plan.live_bytes && r.corrupted == 0 && r.failed == 0;
+  return r.live_blocks == plan.live_blocks && r.live_bytes == plan.live_bytes && r.corrupted == 0 &&
+         r.failed == 0;
 }
 
 std::string report(const ReplayPlan& plan, const Variant& variant, const ReplayResult& r) {
@@ -97,8 +98,8 @@ std::string report(const ReplayPlan& plan, const Variant& variant, const ReplayR
   if (r.has_statistics != 0) {
     text += fmt::format("  sweeps      {}; footprint {} at most; {} held at the end\n", r.sweeps,
                         bytes_text(r.footprint_max), bytes_text(r.held_bytes));
-    text += fmt::format("  pauses      {}, {} in all, 99 % below {}, max {}\n", r.pauses, time_text(r.pause_ns_total),
-                        time_text(r.pause_p99), time_text(r.pause_ns_max));
+    text += fmt::format("  pauses      {}, {} in all, 99 % below {}, max {}\n", r.pauses,
+                        time_text(r.pause_ns_total), time_text(r.pause_p99), time_text(r.pause_ns_max));
   }
   text += fmt::format("  live        {} blocks, {} bytes at the end", r.live_blocks, r.live_bytes);
   if (agrees(plan, r)) return text + ", as recorded\n";
@@ -137,14 +138,14 @@ nlohmann::ordered_json json_of(const ReplayPlan& plan, const Variant& variant, c
 }
 
 std::string table_head() {
-  return fmt::format("{:<22} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>10}\n", "", "wall", "CPU", "peak RSS", "sweeps",
-                     "pauses", "p99", "max");
+  return fmt::format("{:<22} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>10}\n", "", "wall", "CPU", "peak RSS",
+                     "sweeps", "pauses", "p99", "max");
 }
 
 std::string table_line(const Variant& variant, const ReplayResult& r) {
-  return fmt::format("{:<22} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>10}\n", variant.name, time_text(r.wall_ns),
-                     time_text(r.cpu_ns), bytes_text(r.peak_rss), r.sweeps, r.pauses, time_text(r.pause_p99),
-                     time_text(r.pause_ns_max));
+  return fmt::format("{:<22} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>10}\n", variant.name,
+                     time_text(r.wall_ns), time_text(r.cpu_ns), bytes_text(r.peak_rss), r.sweeps, r.pauses,
+                     time_text(r.pause_p99), time_text(r.pause_ns_max));
 }
 
 void draw_trade_off(const std::vector<Variant>& variants, const std::vector<ReplayResult>& results,
@@ -157,7 +158,9 @@ void draw_trade_off(const std::vector<Variant>& variants, const std::vector<Repl
     script += fmt::format("{} {} \"{}\"\n", static_cast<double>(results[i].cpu_ns) / 1e9,
                           static_cast<double>(results[i].peak_rss) / 1048576.0, variants[i].name);
   }
-  script += "EOD\nplot $points using 1:2 with linespoints pt 7, $points using 1:2:3 with labels left offset 1,0.5 noenhanced\n";
+  script +=
+      "EOD\nplot $points using 1:2 with linespoints pt 7, $points using 1:2:3 with labels left offset 1,0.5 "
+      "noenhanced\n";
   draw_chart(script, file, 900, 600);
 }
 
@@ -184,7 +187,9 @@ ReplayCommand::ReplayCommand(CLI::App& app) : state_(std::make_unique<State>()) 
   State& s = *state_;
   s.command = app.add_subcommand("replay", "Make the recorded calls again, on this heap or another malloc");
   s.command->add_option("FILE", s.file, "The trace")->required();
-  s.command->add_option("--process", s.process, "Replay this process of the trace (default: the one with most calls)")
+  s.command
+      ->add_option("--process", s.process,
+                   "Replay this process of the trace (default: the one with most calls)")
       ->type_name("PID");
   s.command
       ->add_option("--allocator", s.allocator,

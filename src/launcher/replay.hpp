@@ -14,7 +14,8 @@ class ReplayCommand {
   ReplayCommand& operator=(const ReplayCommand&) = delete;
 
   bool given() const;
-  // The exit status: 1 where the replay did not end with the live blocks of the trace, or the trace is damaged.
+  // The exit status: 1 where the replay did not end with the live blocks of the trace, or the trace is
+  // damaged.
   int run();
 
  private:

@@ -1,7 +1,7 @@
 #include "launcher/replay_plan.hpp"
 
-#include <fmt/format.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,7 +21,8 @@ constexpr uint32_t kTurnMask = (1u << 22) - 1;
 
 class Planner : public BlockVisitor {
  public:
-  Planner(ReplayPlan& plan, size_t process, size_t threads) : plan_(plan), process_(process), index_(threads, kNone) {}
+  Planner(ReplayPlan& plan, size_t process, size_t threads)
+      : plan_(plan), process_(process), index_(threads, kNone) {}
 
   void born(size_t process, uint64_t, const std::vector<TracedBlock>& inherited) override {
     if (process != process_) return;
@@ -62,7 +63,8 @@ class Planner : public BlockVisitor {
         plan_.threads.emplace_back();
         free_slots_.emplace_back();
         if (index != 0) {
-          const ReplayCall spawn{static_cast<uint32_t>(index), 0, static_cast<uint32_t>(ReplayKind::spawn), 0, 0};
+          const ReplayCall spawn{static_cast<uint32_t>(index), 0, static_cast<uint32_t>(ReplayKind::spawn), 0,
+                                 0};
           plan_.threads[last_].push_back(spawn);
         }
       }
@@ -88,7 +90,8 @@ class Planner : public BlockVisitor {
   }
 
   void add(size_t who, ReplayKind kind, uint32_t slot, uint64_t size, uint32_t align_shift) {
-    const ReplayCall call{slot, turns_[slot]++ & kTurnMask, static_cast<uint32_t>(kind), align_shift & 63, size};
+    const ReplayCall call{slot, turns_[slot]++ & kTurnMask, static_cast<uint32_t>(kind), align_shift & 63,
+                          size};
     plan_.threads[who].push_back(call);
   }
 
@@ -102,8 +105,8 @@ class Planner : public BlockVisitor {
   bool prelude_ = false;
 };
 
-// A file without a name, with room for `bytes`; -1 where there is none. A sweep reads what lies in /dev/shm, and
-// the plan is no memory of the program that is replayed.
+// A file without a name, with room for `bytes`; -1 where there is none. A sweep reads what lies in /dev/shm,
+// and the plan is no memory of the program that is replayed.
 int nameless_file(uint64_t bytes) {
   const char* given = getenv("TMPDIR");
   for (const char* folder : {given, "/tmp", "/var/tmp", "/dev/shm"}) {
@@ -160,7 +163,8 @@ int write_plan(const ReplayPlan& plan) {
   for (size_t i = 0; i < plan.threads.size(); ++i) {
     threads[i] = {first, plan.threads[i].size()};
     if (!plan.threads[i].empty())
-      memcpy(static_cast<void*>(out + first), plan.threads[i].data(), plan.threads[i].size() * sizeof(ReplayCall));
+      memcpy(static_cast<void*>(out + first), plan.threads[i].data(),
+             plan.threads[i].size() * sizeof(ReplayCall));
     first += plan.threads[i].size();
   }
   auto* header = reinterpret_cast<ReplayHeader*>(at);

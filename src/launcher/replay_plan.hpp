@@ -1,9 +1,9 @@
 // What a replay does, as a flat piece of shared memory that its process runs through without allocating.
 //
-// Every block of the trace has a slot. A slot counts the calls made on it, and each call waits for its turn at
-// its slot: so a block is freed only after it was made, whichever threads do that, and threads wait for
-// nothing else. Slots are used again by the thread that freed their block. A thread is started by the one that
-// made the last call before its first.
+// Every block of the trace has a slot. A slot counts the calls made on it, and each call waits for its turn
+// at its slot: so a block is freed only after it was made, whichever threads do that, and threads wait for
+// nothing else. Slots are used again by the thread that freed their block. A thread is started by the one
+// that made the last call before its first.
 #pragma once
 
 #include <atomic>
@@ -18,7 +18,7 @@ namespace nonreuse::launcher {
 enum class ReplayKind : uint8_t { make, make_aligned, resize, free, spawn };
 
 struct ReplayCall {
-  uint32_t slot;      // spawn: the thread
+  uint32_t slot;       // spawn: the thread
   uint32_t turn : 22;  // of the slot, modulo 2^22
   uint32_t kind : 4;
   uint32_t align_shift : 6;
@@ -69,7 +69,8 @@ ReplayPlan make_plan(TraceReader& reader, size_t process);
 // In a file without a name. Returns its descriptor, which exec keeps; throws Failure.
 int write_plan(const ReplayPlan& plan);
 
-// The process that replays: runs the plan in `descriptor` with whatever malloc the process has. Never returns.
+// The process that replays: runs the plan in `descriptor` with whatever malloc the process has. Never
+// returns.
 [[noreturn]] void replay_worker(int descriptor);
 
 }  // namespace nonreuse::launcher

@@ -80,7 +80,8 @@ void spawn(uint64_t number) {
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_t thread;
   header->running.fetch_add(1);
-  while (pthread_create(&thread, &attributes, thread_main, reinterpret_cast<void*>(number)) != 0) usleep(1000);
+  while (pthread_create(&thread, &attributes, thread_main, reinterpret_cast<void*>(number)) != 0)
+    usleep(1000);
   pthread_attr_destroy(&attributes);
 }
 
@@ -129,7 +130,8 @@ void perform(const ReplayCall& call, Counters& count) {
       break;
     case ReplayKind::free:
       ++count.freed;
-      if (slot.block != nullptr && !intact(static_cast<char*>(slot.block), slot.size, call.slot)) ++count.corrupted;
+      if (slot.block != nullptr && !intact(static_cast<char*>(slot.block), slot.size, call.slot))
+        ++count.corrupted;
       free(slot.block);
       slot.block = nullptr;
       slot.size = 0;
@@ -145,7 +147,8 @@ void* thread_main(void* number) {
   const auto* threads = reinterpret_cast<ReplayThread*>(memory + header->threads_at);
   const ReplayThread mine = threads[reinterpret_cast<uintptr_t>(number)];
   auto* calls = reinterpret_cast<ReplayCall*>(memory + header->calls_at);
-  constexpr uint64_t kForget = 65536;  // calls behind which the plan's pages are given up: they are not the program's
+  constexpr uint64_t kForget =
+      65536;  // calls behind which the plan's pages are given up: they are not the program's
   Counters count;
   for (uint64_t i = mine.first; i < mine.first + mine.count; ++i) {
     perform(calls[i], count);

@@ -28,7 +28,8 @@ void BlockTracker::birth(const TraceReader& reader, const TraceEvent& event) {
     if (reader.processes()[i].instance != parent) continue;
     heaps_[event.process] = heaps_[i];
     TracedCounts& counts = heaps_[event.process].counts;
-    counts = {0, 0, 0, 0, 0, counts.live, counts.live_bytes, counts.live_bytes, counts.untraced, false, 0, 0, 0, 0};
+    counts = {0,     0, 0, 0, 0, counts.live, counts.live_bytes, counts.live_bytes, counts.untraced,
+              false, 0, 0, 0, 0};
     inherited = live(event.process);
   }
   visitor_.born(event.process, event.record.time, inherited);

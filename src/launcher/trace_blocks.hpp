@@ -1,9 +1,9 @@
 // What the records of a trace mean: which block each call makes, changes or ends, by process.
 //
-// Two threads' records may be stamped a moment out of order where one hands a block to the other: realloc ends
-// its old block before it is stamped, and a record stamped before the clock was read anew is older than it
-// says. So a free of an unknown address waits a moment for the malloc that made it, and of two blocks at one
-// address the older one is freed first.
+// Two threads' records may be stamped a moment out of order where one hands a block to the other: realloc
+// ends its old block before it is stamped, and a record stamped before the clock was read anew is older than
+// it says. So a free of an unknown address waits a moment for the malloc that made it, and of two blocks at
+// one address the older one is freed first.
 #pragma once
 
 #include <deque>

@@ -56,7 +56,8 @@ size_t pick_process(TraceReader& reader, uint32_t wanted, const std::string& fil
   if (best != calls.size()) return best;
   if (wanted != 0 && !calls.empty())
     throw Failure(kUsageStatus, fmt::format("trace {}: there is no process {}", file, wanted));
-  throw Failure(1, fmt::format("trace {}: {}", file, reader.problem().empty() ? "it is empty" : reader.problem()));
+  throw Failure(
+      1, fmt::format("trace {}: {}", file, reader.problem().empty() ? "it is empty" : reader.problem()));
 }
 
 TraceCommands::TraceCommands(CLI::App& app) : state_(std::make_unique<State>()) {
@@ -69,9 +70,12 @@ TraceCommands::TraceCommands(CLI::App& app) : state_(std::make_unique<State>()) 
   s.stats = add_command(*s.trace, "stats", "Calls, sizes, lifetimes, sweeps", s.file);
   s.stats->add_flag("--json", s.json, "As JSON");
   s.plot = add_command(*s.trace, "plot", "Memory over time, sizes, lifetimes, as a picture", s.file);
-  s.plot->add_option("-o,--output", s.picture, "The picture: .svg or .png (default: the trace's name and .svg)");
-  s.plot->add_option("--process", s.process, "Of this process (default: the one with most calls)")->type_name("PID");
-  s.pack = add_command(*s.trace, "pack", "Compress the file in place; the other commands read it as before", s.file);
+  s.plot->add_option("-o,--output", s.picture,
+                     "The picture: .svg or .png (default: the trace's name and .svg)");
+  s.plot->add_option("--process", s.process, "Of this process (default: the one with most calls)")
+      ->type_name("PID");
+  s.pack = add_command(*s.trace, "pack", "Compress the file in place; the other commands read it as before",
+                       s.file);
 }
 
 TraceCommands::~TraceCommands() = default;
@@ -124,7 +128,8 @@ std::string conclude_trace(const std::string& path) {
   const std::string reason = pack_trace(path);
   if (!reason.empty()) return fmt::format("nonreuse:   trace       {} (not packed: {})\n", path, reason);
   return fmt::format("nonreuse:   trace       {}, {} (packed from {})\n", path,
-                     Line().bytes(std::filesystem::file_size(path, failed)).c_str(), Line().bytes(before).c_str());
+                     Line().bytes(std::filesystem::file_size(path, failed)).c_str(),
+                     Line().bytes(before).c_str());
 }
 
 }  // namespace nonreuse::launcher

@@ -76,7 +76,8 @@ TraceContent::TraceContent(const std::string& path) {
   if (!file.ok() || fstat(file.number(), &status) != 0) {
     throw Failure(kUsageStatus, fmt::format("trace {}: {}", path, strerror(errno)));
   }
-  if (!S_ISREG(status.st_mode)) throw Failure(kUsageStatus, fmt::format("trace {}: it is no regular file", path));
+  if (!S_ISREG(status.st_mode))
+    throw Failure(kUsageStatus, fmt::format("trace {}: it is no regular file", path));
   mapped_size_ = static_cast<size_t>(status.st_size);
   if (mapped_size_ == 0) return;
   mapped_ = mmap(nullptr, mapped_size_, PROT_READ, MAP_PRIVATE, file.number(), 0);
@@ -116,14 +117,16 @@ void TraceContent::unpack(std::span<const uint8_t> packed) {
 void remove_old_trace(const std::string& path) {
   struct stat status;
   if (lstat(path.c_str(), &status) != 0) return;  // what is wrong is said by who opens it
-  if (!S_ISREG(status.st_mode)) throw Failure(kUsageStatus, fmt::format("trace {}: it is no regular file", path));
+  if (!S_ISREG(status.st_mode))
+    throw Failure(kUsageStatus, fmt::format("trace {}: it is no regular file", path));
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   uint64_t magic = 0;
   const ssize_t got = file.ok() ? read(file.number(), &magic, sizeof magic) : 0;
   const bool ours = got == 0 || (got == sizeof magic && magic == trace::kFileMagic) ||
                     (got >= 4 && memcmp(&magic, kZstdMagic, sizeof kZstdMagic) == 0);
   if (!ours) throw Failure(kUsageStatus, fmt::format("trace {}: a file of another kind is there", path));
-  if (unlink(path.c_str()) != 0) throw Failure(kUsageStatus, fmt::format("trace {}: {}", path, strerror(errno)));
+  if (unlink(path.c_str()) != 0)
+    throw Failure(kUsageStatus, fmt::format("trace {}: {}", path, strerror(errno)));
 }
 
 std::string pack_trace(const std::string& path) {

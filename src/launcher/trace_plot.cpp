@@ -22,7 +22,8 @@ struct Point {
   uint64_t ns, live, quarantined, held, footprint;
 };
 
-// Keeps at most kMostPoints: where there are too many, every second one goes, and fewer are taken from then on.
+// Keeps at most kMostPoints: where there are too many, every second one goes, and fewer are taken from then
+// on.
 class Series {
  public:
   void add(const Point& point, bool important) {

@@ -37,8 +37,8 @@ std::string heap_text(const Record& r) {
     case Rare::sweep_begin:
       return fmt::format("sweep_begin(quarantined {}, live {})", f[0], f[1]);
     case Rare::sweep_end:
-      return fmt::format("sweep_end({}, held chunks {}, held {}, pause {} ns)", f[0] != 0 ? "done" : "abandoned", f[1],
-                         f[2], f[3]);
+      return fmt::format("sweep_end({}, held chunks {}, held {}, pause {} ns)",
+                         f[0] != 0 ? "done" : "abandoned", f[1], f[2], f[3]);
     case Rare::release:
       return fmt::format("release(bytes {})", f[0]);
     case Rare::gauges:

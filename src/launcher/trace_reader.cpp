@@ -69,7 +69,8 @@ auto TraceReader::find_blocks() -> std::vector<Found> {
     if (!take_block(at, found, next, window_end)) return found;
     at = next;
   }
-  // Where a window could not be had, calls were dropped, and the file may be shorter than what was handed out.
+  // Where a window could not be had, calls were dropped, and the file may be shorter than what was handed
+  // out.
   if (dropped_ == 0 && file_.size() < next_window_) fail(file_.size(), "it is cut off");
   return found;
 }
@@ -101,7 +102,8 @@ bool TraceReader::take_block(size_t at, std::vector<Found>& found, size_t& next,
     auto result = trace::Decoder::Result::record;
     while (result == trace::Decoder::Result::record) result = decoder.next(record);
     block.piece.end = static_cast<size_t>(decoder.at() - file_.data());
-    if (result == trace::Decoder::Result::damaged) fail(block.piece.end, whole ? "it is damaged" : "it is cut off");
+    if (result == trace::Decoder::Result::damaged)
+      fail(block.piece.end, whole ? "it is damaged" : "it is cut off");
   }
   if (!whole) fail(file_.size(), "it is cut off");
   record_bytes_ += block.piece.end - block.piece.begin;
@@ -119,12 +121,11 @@ size_t TraceReader::process_of(const BlockHeader& header) {
   return processes_.size() - 1;
 }
 
-// Blocks lie in the file in the order in which windows were taken, also by threads that went on in the windows
-// of others: each thread's are put in order of time.
+// Blocks lie in the file in the order in which windows were taken, also by threads that went on in the
+// windows of others: each thread's are put in order of time.
 void TraceReader::sort_blocks(std::vector<Found> found) {
-  std::stable_sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
-    return a.header.begin_ns < b.header.begin_ns;
-  });
+  std::stable_sort(found.begin(), found.end(),
+                   [](const Found& a, const Found& b) { return a.header.begin_ns < b.header.begin_ns; });
   std::map<std::pair<uint64_t, uint32_t>, size_t> latest;  // instance and thread
   for (const Found& block : found) {
     const size_t process = process_of(block.header);

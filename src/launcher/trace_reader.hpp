@@ -37,7 +37,7 @@ struct TracedThread {
 };
 
 struct TraceEvent {
-  bool birth = false;  // of a process; the record is empty but for its time
+  bool birth = false;              // of a process; the record is empty but for its time
   size_t process = 0, thread = 0;  // indices; a birth has no thread
   trace::Record record;
 };
@@ -68,7 +68,8 @@ class TraceReader {
     trace::BlockHeader header;
     TracedThread::Piece piece;
   };
-  // What is to come next: a birth (source = process), or a stream's record (behind the processes). Births first.
+  // What is to come next: a birth (source = process), or a stream's record (behind the processes). Births
+  // first.
   struct Head {
     uint64_t time;
     size_t source;

@@ -14,8 +14,10 @@ namespace {
 
 using trace::Rare;
 
-constexpr const char* kLifetimeNames[SizeClass::kLifetimes] = {"<10 us", "<1 ms", "<100 ms", "<10 s", "longer", "never"};
-constexpr uint64_t kLifetimeLimits[SizeClass::kLifetimes - 2] = {10'000, 1'000'000, 100'000'000, 10'000'000'000};
+constexpr const char* kLifetimeNames[SizeClass::kLifetimes] = {"<10 us", "<1 ms",  "<100 ms",
+                                                               "<10 s",  "longer", "never"};
+constexpr uint64_t kLifetimeLimits[SizeClass::kLifetimes - 2] = {10'000, 1'000'000, 100'000'000,
+                                                                 10'000'000'000};
 constexpr size_t kClasses = 61;
 
 // 0: up to 16 bytes, 1: up to 32, ...
@@ -88,7 +90,8 @@ std::string agreement(const TracedCounts& counts) {
   const int64_t expected = static_cast<int64_t>(counts.live_then) + counts.untraced_then;
   const int64_t more = static_cast<int64_t>(counts.heap_chunks) - expected;
   if (more == 0) return "complete";
-  return fmt::format("the heap has {} {} than recorded", more > 0 ? more : -more, more > 0 ? "more" : "fewer");
+  return fmt::format("the heap has {} {} than recorded", more > 0 ? more : -more,
+                     more > 0 ? "more" : "fewer");
 }
 
 std::string bytes_text(uint64_t value) {
@@ -113,19 +116,21 @@ std::string trace_stats_text(TraceReader& reader, size_t bytes_on_disk) {
                                  reader.processes().size(), reader.threads().size(),
                                  Line().nanoseconds(totals.last_ns - totals.first_ns).c_str());
   const double events = static_cast<double>(std::max<uint64_t>(totals.events, 1));
-  text += fmt::format("{} of records, {:.2f} bytes each; {} on disk, {:.2f} bytes a record; {} calls not recorded\n",
-                      bytes_text(reader.record_bytes()), static_cast<double>(reader.record_bytes()) / events,
-                      bytes_text(bytes_on_disk), static_cast<double>(bytes_on_disk) / events, reader.dropped());
+  text += fmt::format(
+      "{} of records, {:.2f} bytes each; {} on disk, {:.2f} bytes a record; {} calls not recorded\n",
+      bytes_text(reader.record_bytes()), static_cast<double>(reader.record_bytes()) / events,
+      bytes_text(bytes_on_disk), static_cast<double>(bytes_on_disk) / events, reader.dropped());
   text += fmt::format("{} sweeps, {} abandoned, {} released; pauses {} in all, longest {}\n\n", totals.sweeps,
-                      totals.sweeps_abandoned, bytes_text(totals.released), Line().nanoseconds(totals.pause_ns).c_str(),
+                      totals.sweeps_abandoned, bytes_text(totals.released),
+                      Line().nanoseconds(totals.pause_ns).c_str(),
                       Line().nanoseconds(totals.pause_ns_max).c_str());
-  text += fmt::format("{:>7} {:<15} {:>10} {:>10} {:>10} {:>9} {:>10} {:>10}  {}\n", "process", "command", "malloc",
-                      "realloc", "free", "live", "bytes", "at most", "record");
+  text += fmt::format("{:>7} {:<15} {:>10} {:>10} {:>10} {:>9} {:>10} {:>10}  {}\n", "process", "command",
+                      "malloc", "realloc", "free", "live", "bytes", "at most", "record");
   for (size_t i = 0; i < reader.processes().size(); ++i) {
     const TracedCounts& c = tracker.counts(i);
-    text += fmt::format("{:>7} {:<15} {:>10} {:>10} {:>10} {:>9} {:>10} {:>10}  {}\n", reader.processes()[i].process,
-                        reader.processes()[i].command, c.made, c.resized, c.freed + c.unknown, c.live, c.live_bytes,
-                        c.live_bytes_max, agreement(c));
+    text += fmt::format("{:>7} {:<15} {:>10} {:>10} {:>10} {:>9} {:>10} {:>10}  {}\n",
+                        reader.processes()[i].process, reader.processes()[i].command, c.made, c.resized,
+                        c.freed + c.unknown, c.live, c.live_bytes, c.live_bytes_max, agreement(c));
   }
   text += fmt::format("\n{:>9} {:>10} {:>10}  freed after", "up to", "blocks", "bytes");
   text += "\n" + std::string(32, ' ');
@@ -185,7 +190,8 @@ std::string trace_stats_json(TraceReader& reader, size_t bytes_on_disk) {
     one["up_to"] = uint64_t{16} << i;
     one["blocks"] = of.made;
     one["bytes"] = of.bytes;
-    for (size_t l = 0; l < SizeClass::kLifetimes; ++l) one["freed_after"][kLifetimeNames[l]] = of.lifetimes[l];
+    for (size_t l = 0; l < SizeClass::kLifetimes; ++l)
+      one["freed_after"][kLifetimeNames[l]] = of.lifetimes[l];
     all["size_classes"].push_back(one);
   }
   return all.dump(2) + "\n";

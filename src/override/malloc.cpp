@@ -29,9 +29,9 @@ NONREUSE_ALWAYS_INLINE void* allocate(size_t size) {
 }
 
 void* allocate_aligned(size_t alignment, size_t size) {
-  return result(with_front(
-      [=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); }, Payload{},
-      WatchedAligned(alignment, size)));
+  return result(
+      with_front([=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); },
+                 Payload{}, WatchedAligned(alignment, size)));
 }
 
 NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
@@ -51,9 +51,9 @@ void* reallocate(void* old, size_t size) {
     release(old, "realloc");
     return nullptr;
   }
-  return result(with_front(
-      [=](ThreadFront& front) { return process_heap.reallocate(front, Wild(old), size); }, Payload{},
-      WatchedRealloc(old, size)));
+  return result(
+      with_front([=](ThreadFront& front) { return process_heap.reallocate(front, Wild(old), size); },
+                 Payload{}, WatchedRealloc(old, size)));
 }
 
 }  // namespace

@@ -29,9 +29,6 @@ constinit pthread_key_t exit_key = 0;
 constinit bool have_exit_key = false;
 __thread bool thread_ending __attribute__((tls_model("initial-exec"))) = false;
 
-// The thread's front, whether or not thread_front names it.
-__thread ThreadFront* own_front __attribute__((tls_model("initial-exec"))) = nullptr;
-
 // Destructors of other keys may still allocate and free. POSIX runs them in rounds; give up the front in the
 // last one, and serve what comes after from the shared front.
 void on_thread_exit(void* value) {
@@ -148,6 +145,7 @@ __attribute__((destructor(101))) void at_exit() {
 
 constinit ProcessAllocator process_heap(memory, revoker);
 __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread ThreadFront* own_front __attribute__((tls_model("initial-exec"))) = nullptr;
 
 ThreadFront* attach_thread() {
   if (own_front != nullptr) return own_front;

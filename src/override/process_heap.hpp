@@ -20,6 +20,8 @@ extern ProcessAllocator process_heap;
 // while calls are recorded: then every call takes the way of threads without a front, which looks for it and
 // records. So calls that are not recorded cost what they cost without a recorder.
 extern __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec")));
+// The same, whether or not calls are recorded.
+extern __thread ThreadFront* own_front __attribute__((tls_model("initial-exec")));
 
 // Makes the heap ready and gives the thread its front. nullptr where it can have none (the thread is ending,
 // or memory is out): then call with the shared front, under its lock.
@@ -70,7 +72,10 @@ struct WatchedFree : Unwatched {
 // Runs body(front) with a front of this thread, or the shared one; `otherwise` where there is neither.
 template <class Body, class Result>
 NONREUSE_ALWAYS_INLINE Result with_found_front(Body&& body, Result otherwise) {
-  if (ThreadFront* front = attach_thread()) return body(*front);
+  ThreadFront* own = own_front;
+  if (own == nullptr) own = attach_thread();
+  if (own != nullptr) [[likely]]
+    return body(*own);
   ThreadFront* shared = lock_shared_front();
   if (shared == nullptr) return otherwise;
   const Result result = body(*shared);

@@ -24,9 +24,10 @@ const char* trouble_text(FileTrouble trouble);
 
 class TraceFile {
  public:
-  // Opens or creates `path`, which may be relative to the working directory of now. An empty file gets `header`
-  // (`size` bytes, the start of a page of `page_bytes`), under a lock against others that do the same; another
-  // one must start with the first `magic_bytes` of it. Maps that page shared.
+  // Opens or creates `path`, which may be relative to the working directory of now. An empty file gets
+  // `header`
+  // (`size` bytes, the start of a page of `page_bytes`), under a lock against others that do the same;
+  // another one must start with the first `magic_bytes` of it. Maps that page shared.
   FileTrouble open(const char* path, const void* header, size_t size, size_t magic_bytes, size_t page_bytes);
   void close();
   void* header() const { return header_; }
@@ -51,9 +52,9 @@ class TraceFile {
 // A page that reads 0 in a process that was copied from this one; nullptr where the kernel has none.
 uint32_t* map_page_wiped_by_fork();
 
-// Records for the kernel's own trace of this process, where there is such a thing: utrace(2) on FreeBSD, in the
-// form of its malloc, which kdump(1) prints. {0,0,0}: the start; {0,size,new}: malloc; {old,size,new}: realloc;
-// {old,0,0}: free.
+// Records for the kernel's own trace of this process, where there is such a thing: utrace(2) on FreeBSD, in
+// the form of its malloc, which kdump(1) prints. {0,0,0}: the start; {0,size,new}: malloc; {old,size,new}:
+// realloc; {old,0,0}: free.
 #if defined(__FreeBSD__)
 inline constexpr bool kKernelTraces = true;
 #else

@@ -8,11 +8,11 @@ namespace nonreuse::trace {
 struct Record {
   Kind kind = Kind::rare;
   Rare rare = Rare::none;
-  uint64_t time = 0;       // ns, CLOCK_MONOTONIC
-  uint64_t size = 0;       // malloc, realloc, aligned, failed
-  uint64_t address = 0;    // what was returned; 0: nothing
-  uint64_t old = 0;        // what was given: free, realloc
-  uint64_t alignment = 0;  // 0, or what was asked for
+  uint64_t time = 0;                  // ns, CLOCK_MONOTONIC
+  uint64_t size = 0;                  // malloc, realloc, aligned, failed
+  uint64_t address = 0;               // what was returned; 0: nothing
+  uint64_t old = 0;                   // what was given: free, realloc
+  uint64_t alignment = 0;             // 0, or what was asked for
   uint64_t fields[kMostFields] = {};  // of the rarer records, as written
 };
 

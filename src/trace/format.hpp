@@ -5,8 +5,8 @@
 //   block  = BlockHeader, then records of one thread in order of time, then a zero byte
 //
 // All numbers are little-endian. A record is appended with its first byte last, so that a process that is
-// killed at any instant leaves whole records only. A block that its thread has left is closed: it has a length
-// and a check. Blocks of killed processes stay open and end at the zero.
+// killed at any instant leaves whole records only. A block that its thread has left is closed: it has a
+// length and a check. Blocks of killed processes stay open and end at the zero.
 //
 // A record's first byte: bits 0-1 the kind (1 malloc, 2 free, 3 realloc; 0: the rest is the number of one of
 // the rarer records), bits 2-3 the bytes of the time that passed (0, 1, 2, 4), bits 4-5 those of the size and
@@ -26,7 +26,7 @@ inline constexpr uint64_t kFileMagic = 0x31657362'7274726eULL;  // "nrtrbse1"
 inline constexpr uint32_t kBlockMagic = 0x62'72'74'2eU;         // ".trb"
 inline constexpr uint32_t kVersion = 1;
 inline constexpr size_t kFileHeaderBytes = 64 * 1024;  // whole pages everywhere
-inline constexpr size_t kWindowUnit = 16 * 1024;  // a window is some of these, and whole pages
+inline constexpr size_t kWindowUnit = 16 * 1024;       // a window is some of these, and whole pages
 inline constexpr size_t kBlockAlign = 64;
 
 struct FileHeader {
@@ -120,7 +120,7 @@ inline uint32_t header_check(const BlockHeader& header) {
 
 // What the differences in a block refer to.
 struct Context {
-  uint64_t time = 0;              // ns
+  uint64_t time = 0;               // ns
   uint64_t made = 0, dropped = 0;  // granules: last address of malloc and realloc, of free and realloc
 };
 

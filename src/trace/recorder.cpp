@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t kLargestWindow = 16 * kWindowUnit;
 constexpr size_t kRoom = 2 * kLongestRecord + 8;  // a record may have one that tells the time before it
-constexpr size_t kWorthKeeping = 1024;  // of a window that its thread leaves
+constexpr size_t kWorthKeeping = 1024;            // of a window that its thread leaves
 
 constinit os::TraceFile file;
 constinit uint32_t own_epoch = 0;  // used where the kernel wipes no pages: fork's handler counts it up
@@ -231,7 +231,8 @@ bool renew(bool call) {
     // Full to the brim but for what close_block finds worth keeping.
     if (at == nullptr) leave_window(w);
   }
-  if (stopped.load(std::memory_order_relaxed) || (at == nullptr && !take_spare(w, &at) && !take_window(w, &at))) {
+  if (stopped.load(std::memory_order_relaxed) ||
+      (at == nullptr && !take_spare(w, &at) && !take_window(w, &at))) {
     if (call) count_dropped();
     return false;
   }
@@ -252,7 +253,8 @@ void settle() {
   Writer& w = writer;
   if (w.block == nullptr || w.epoch != *epoch) return;
   uint8_t* rest = close_block(w);
-  if (rest == nullptr || !keep_spare({{}, rest, w.window, w.window_end, w.window_end_offset})) leave_window(w);
+  if (rest == nullptr || !keep_spare({{}, rest, w.window, w.window_end, w.window_end_offset}))
+    leave_window(w);
   w.window = w.window_end = nullptr;
 }
 

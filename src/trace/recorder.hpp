@@ -1,9 +1,9 @@
 // The recorder: writes what the heap is asked for to the file of the option `trace`.
 //
-// Every thread writes records to a window of its own, a piece of the file mapped shared: no lock, no line that
-// another thread writes, no buffer that a killed process, exec or _exit could lose, and nothing that fork could
-// copy. Windows are handed out by a counter in the file's header, which all processes that write share. A
-// thread that ends closes its block and leaves the rest of its window to the next.
+// Every thread writes records to a window of its own, a piece of the file mapped shared: no lock, no line
+// that another thread writes, no buffer that a killed process, exec or _exit could lose, and nothing that
+// fork could copy. Windows are handed out by a counter in the file's header, which all processes that write
+// share. A thread that ends closes its block and leaves the rest of its window to the next.
 //
 // Order between threads: malloc and realloc are stamped after the call, free before it, by a clock that all
 // threads of the machine share; while the process has one thread the clock is read every kClockEvery records
@@ -49,7 +49,7 @@ extern bool to_kernel;
 
 // A window for this thread. False: there is none, and the call, if it is one, is counted.
 NONREUSE_NOINLINE bool renew(bool call = true);
-void settle();                   // behind a record of an ending thread
+void settle();  // behind a record of an ending thread
 
 }  // namespace detail
 
@@ -58,8 +58,8 @@ inline bool recording() {
   return detail::on.load(std::memory_order_relaxed);
 }
 
-// Starts recording to `path`. `live_chunks` and `live_bytes` are in the heap already. False, after one line on
-// standard error: it cannot be done. Call once, before the process has other threads.
+// Starts recording to `path`. `live_chunks` and `live_bytes` are in the heap already. False, after one line
+// on standard error: it cannot be done. Call once, before the process has other threads.
 bool start(const char* path, uint64_t live_chunks, uint64_t live_bytes);
 
 // Starts handing calls to the kernel's own trace of the process, where it has one (os::kKernelTraces).

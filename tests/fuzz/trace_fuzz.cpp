@@ -16,10 +16,13 @@ void require(bool condition) {
 
 struct Sum : launcher::BlockVisitor {
   void made(size_t, size_t, const launcher::TracedBlock& block) override { ++blocks, bytes += block.size; }
-  void resized(size_t, size_t, const launcher::TracedBlock& now, const launcher::TracedBlock& before) override {
+  void resized(size_t, size_t, const launcher::TracedBlock& now,
+               const launcher::TracedBlock& before) override {
     bytes += now.size - before.size;
   }
-  void freed(size_t, size_t, const launcher::TracedBlock& block, uint64_t) override { --blocks, bytes -= block.size; }
+  void freed(size_t, size_t, const launcher::TracedBlock& block, uint64_t) override {
+    --blocks, bytes -= block.size;
+  }
   uint64_t blocks = 0, bytes = 0;
 };
 

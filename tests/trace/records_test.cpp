@@ -29,8 +29,8 @@ std::vector<TraceEvent> all_of(TraceReader& reader) {
 
 bool same(const TraceEvent& a, const TraceEvent& b) {
   const Record &x = a.record, &y = b.record;
-  return x.kind == y.kind && x.rare == y.rare && x.time == y.time && x.size == y.size && x.address == y.address &&
-         x.old == y.old && x.alignment == y.alignment;
+  return x.kind == y.kind && x.rare == y.rare && x.time == y.time && x.size == y.size &&
+         x.address == y.address && x.old == y.old && x.alignment == y.alignment;
 }
 
 bool is_prefix(const std::vector<TraceEvent>& part, const std::vector<TraceEvent>& whole) {
@@ -191,7 +191,9 @@ struct Counted : BlockVisitor {
   void resized(size_t, size_t, const TracedBlock& now, const TracedBlock& before) override {
     text += "~" + std::to_string(before.size) + ">" + std::to_string(now.size);
   }
-  void freed(size_t, size_t, const TracedBlock& block, uint64_t) override { text += "-" + std::to_string(block.size); }
+  void freed(size_t, size_t, const TracedBlock& block, uint64_t) override {
+    text += "-" + std::to_string(block.size);
+  }
   std::string text;
 };
 

@@ -1,5 +1,5 @@
-/* A program whose calls are known, for the tests of traces. What it allocates has sizes of its own, so that the
- * tests can tell its calls from the C library's. See trace_test.py for each mode. */
+/* A program whose calls are known, for the tests of traces. What it allocates has sizes of its own, so that
+ * the tests can tell its calls from the C library's. See trace_test.py for each mode. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
