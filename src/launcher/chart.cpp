@@ -25,7 +25,7 @@ void draw_chart(const std::string& script, const std::string& file, int size_x, 
   } catch (const Failure&) {
     throw Failure(kUsageStatus, "charts need gnuplot (Debian: gnuplot-nox)");
   }
-  std::FILE* pipe = popen("gnuplot -", "w");
+  std::FILE* pipe = popen("gnuplot - 2>/dev/null", "w");
   if (pipe == nullptr) throw Failure(kUsageStatus, "gnuplot cannot be started");
   std::string whole = fmt::format("set terminal {} size {},{} {}background rgb 'white'\nset output {}\n",
                                   svg ? "svg" : "pngcairo", size_x, size_y,

@@ -149,7 +149,7 @@ std::string pack_trace(const std::string& path) {
                     fchmod(packed.number(), status.st_mode & 07777) == 0 &&
                     rename(temporary.c_str(), path.c_str()) == 0;
   if (good) return "";
-  const std::string reason = strerror(errno);
+  std::string reason = strerror(errno);
   unlink(temporary.c_str());
   return reason;
 }

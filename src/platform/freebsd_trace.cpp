@@ -25,7 +25,7 @@ void kernel_trace(uint64_t old, size_t size, uint64_t made) {
 
 // Files are written on Linux only.
 const char* trouble_text(FileTrouble) {
-  return "this system has no trace files; built with MALLOC_UTRACE=1 the library records with utrace(2)";
+  return "this system has no trace files, but utrace(2): see docs/tracing.md";
 }
 FileTrouble TraceFile::open(const char* path, const void*, size_t, size_t, size_t) {
   size_t length = 0;

@@ -403,16 +403,7 @@ void thread_ends() {
 void finish(uint64_t live_chunks, uint64_t live_bytes) {
   if (!writing()) return;
   note(Rare::finish, live_chunks, live_bytes);
-  // Close the block, so that it has its check; what comes after exit handlers goes to another one.
-  Writer& w = writer;
-  if (w.epoch == *detail::epoch && w.block != nullptr) {
-    uint8_t* rest = close_block(w);
-    if (rest == nullptr)
-      leave_window(w);
-    else if (!keep_spare({{}, rest, w.window, w.window_end, w.window_end_offset}))
-      leave_window(w);
-    w.window = w.window_end = nullptr;
-  }
+  detail::settle();  // the block gets its check; what comes after exit handlers goes to another one
   const uint64_t lost = dropped_here.load(std::memory_order_relaxed);
   if (lost == 0) return;
   Line line;

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +60,10 @@ static void* volatile box;
 static void* taker(void* argument) {
   for (long left = (long)argument; left > 0;) {
     void* block = __atomic_exchange_n(&box, NULL, __ATOMIC_ACQ_REL);
-    if (block == NULL) continue;
+    if (block == NULL) {
+      sched_yield();
+      continue;
+    }
     free(block);
     --left;
   }
@@ -70,8 +74,7 @@ static void hand(long count) {
   pthread_create(&thread, NULL, taker, (void*)count);
   for (long i = 0; i < count; ++i) {
     void* block = malloc(500);
-    while (__atomic_load_n(&box, __ATOMIC_RELAXED) != NULL) {
-    }
+    while (__atomic_load_n(&box, __ATOMIC_RELAXED) != NULL) sched_yield();
     __atomic_store_n(&box, block, __ATOMIC_RELEASE);
   }
   pthread_join(thread, NULL);
@@ -110,7 +113,7 @@ int main(int count, char** arguments) {
   if (strcmp(mode, "calls") == 0) calls();
   if (strcmp(mode, "pairs") == 0) pairs(count > 2 ? atol(arguments[2]) : 40000, 3000);
   if (strcmp(mode, "threads") == 0) threads();
-  if (strcmp(mode, "hand") == 0) hand(50000);
+  if (strcmp(mode, "hand") == 0) hand(30000);
   if (strcmp(mode, "churn") == 0) churn();
   if (strcmp(mode, "fork") == 0) child_and_parent(0);
   if (strcmp(mode, "raw-fork") == 0) child_and_parent(1);
