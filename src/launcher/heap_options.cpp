@@ -3,15 +3,11 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 
-#include <span>
-
-#include "base/options.hpp"
 #include "launcher/program.hpp"
 
 namespace nonreuse::launcher {
-namespace {
 
-std::span<const OptionSpec> table() {
+std::span<const OptionSpec> option_specs() {
   size_t size = 0;
   const OptionSpec* first = option_table(&size);
   return {first, size};
@@ -23,6 +19,8 @@ std::string default_text(const OptionSpec& spec) {
   return text;
 }
 
+namespace {
+
 // A number as the table shows it: sizes with their unit.
 std::string limit_text(const OptionSpec& spec, uint64_t value) {
   if (spec.type != OptionType::size) return fmt::format("{}", value);
@@ -31,6 +29,8 @@ std::string limit_text(const OptionSpec& spec, uint64_t value) {
   for (; value != 0 && value % 1024 == 0 && unit < 4; ++unit) value /= 1024;
   return fmt::format("{}{}", value, kUnits[unit]);
 }
+
+}  // namespace
 
 // "1 to 10000", "0|1", "auto|ptrace|signal", "text".
 std::string values_text(const OptionSpec& spec) {
@@ -47,6 +47,8 @@ std::string values_text(const OptionSpec& spec) {
   }
   return "";
 }
+
+namespace {
 
 std::vector<std::string> problems_found;
 
@@ -71,13 +73,13 @@ void check_options(const std::string& text) {
 }
 
 std::string HeapOptions::text() const {
-  check_options(raw_);
-  std::string all = raw_;
+  check_options(raw);
+  std::string all = raw;
   size_t index = 0;
-  for (const OptionSpec& spec : table()) {
+  for (const OptionSpec& spec : option_specs()) {
     const size_t i = index++;
-    if (!given_[i]) continue;
-    const std::string& value = values_[i];
+    if (!given[i]) continue;
+    const std::string& value = values[i];
     if (value.find(':') != std::string::npos) {
       throw Failure(kUsageStatus,
                     fmt::format("option {}={} has a colon, which separates options", spec.name, value));
@@ -89,37 +91,13 @@ std::string HeapOptions::text() const {
   return all;
 }
 
-void HeapOptions::add_to(CLI::App& command) {
-  command.add_option("--options", raw_, "Options of the heap as one text: name=value:...")->type_name("TEXT");
-  values_.resize(table().size());
-  given_.resize(table().size());
-  size_t index = 0;
-  for (const OptionSpec& spec : table()) {
-    std::string name = spec.name;
-    std::string dashed = name;
-    for (char& c : dashed) c = c == '_' ? '-' : c;
-    const std::string names = name == dashed ? "--" + name : fmt::format("--{},--{}", dashed, name);
-    std::string& value = values_[index];
-    const std::string standard = default_text(spec);
-    const std::string help =
-        fmt::format("{} ({})", spec.help, standard.empty() ? "default: none" : "default: " + standard);
-    const auto callback = [this, &value, i = index](const std::string& text) {
-      value = text;
-      given_[i] = true;
-    };
-    CLI::Option* option = command.add_option_function<std::string>(names, callback, help);
-    option->type_name(values_text(spec))->group("Options of the heap")->take_last();
-    ++index;
-  }
-}
-
 void print_option_table() {
   fmt::print(
       "Options of the heap: `nonreuse run --NAME VALUE -- PROGRAM`, or {}=\"NAME=VALUE:NAME=VALUE\".\n"
       "Sizes take K, M, G or T.\n\n",
       kOptionsVariable);
   fmt::print("{:<13} {:<10} {:<20} {}\n", "name", "default", "values", "meaning");
-  for (const OptionSpec& spec : table()) {
+  for (const OptionSpec& spec : option_specs()) {
     const std::string standard = default_text(spec);
     fmt::print("{:<13} {:<10} {:<20} {}\n", spec.name, standard.empty() ? "-" : standard, values_text(spec),
                spec.help);

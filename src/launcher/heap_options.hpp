@@ -1,9 +1,11 @@
 // The table of the heap's options as command-line options, and as text for people.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "base/options.hpp"
 
 namespace nonreuse::launcher {
 
@@ -11,19 +13,20 @@ inline constexpr const char* kOptionsVariable = "NONREUSE_OPTIONS";
 inline constexpr const char* kPreloadVariable = "LD_PRELOAD";
 
 // What one command was given of them.
-class HeapOptions {
- public:
-  // One command-line option for each entry of the table, and --options: the help is the table.
-  void add_to(CLI::App& command);
+struct HeapOptions {
+  std::vector<std::string> values;  // of each table entry, in the table's order; "" where not given
+  std::vector<bool> given;
+  std::string raw;  // several as one text
+
   // The command line's part of NONREUSE_OPTIONS, checked: throws Failure for what the library would only warn
   // of.
   std::string text() const;
-
- private:
-  std::vector<std::string> values_;  // of each table entry, in the table's order; "" where not given
-  std::vector<bool> given_;
-  std::string raw_;
 };
+
+// The table, and an entry's default and values as people read them.
+std::span<const OptionSpec> option_specs();
+std::string default_text(const OptionSpec& spec);
+std::string values_text(const OptionSpec& spec);
 
 // Throws Failure unless all of "name=value:name=value" is good.
 void check_options(const std::string& text);

@@ -143,6 +143,84 @@ void set_preload(const std::string& library) {
   end_like(ended);
 }
 
+// One command-line option for each entry of the table: the help is the table.
+void add_heap_options(CLI::App& command, HeapOptions& heap) {
+  command.add_option("--options", heap.raw, "Options of the heap as one text: name=value:...")
+      ->type_name("TEXT");
+  heap.values.resize(option_specs().size());
+  heap.given.resize(option_specs().size());
+  size_t index = 0;
+  for (const OptionSpec& spec : option_specs()) {
+    std::string name = spec.name;
+    std::string dashed = name;
+    for (char& c : dashed) c = c == '_' ? '-' : c;
+    const std::string names = name == dashed ? "--" + name : fmt::format("--{},--{}", dashed, name);
+    std::string& value = heap.values[index];
+    const std::string standard = default_text(spec);
+    const std::string help =
+        fmt::format("{} ({})", spec.help, standard.empty() ? "default: none" : "default: " + standard);
+    const auto callback = [&heap, &value, i = index](const std::string& text) {
+      value = text;
+      heap.given[i] = true;
+    };
+    CLI::Option* option = command.add_option_function<std::string>(names, callback, help);
+    option->type_name(values_text(spec))->group("Options of the heap")->take_last();
+    ++index;
+  }
+}
+
+CLI::App* add_trace_action(CLI::App& parent, const char* name, const char* help, TraceAction action,
+                           TraceRequest& request) {
+  CLI::App* command = parent.add_subcommand(name, help);
+  command->add_option("FILE", request.file, "The trace")->required();
+  command->callback([&request, action] { request.action = action; });
+  return command;
+}
+
+CLI::App* add_trace_commands(CLI::App& app, TraceRequest& request) {
+  CLI::App* trace = app.add_subcommand("trace", "Show what `nonreuse run --trace=FILE` has recorded");
+  trace->require_subcommand(1);
+  CLI::App* print = add_trace_action(*trace, "print", "A line for each call, as kdump(1) prints them",
+                                     TraceAction::print, request);
+  print->add_flag("--calls", request.printing.calls_only, "Only malloc, realloc and free");
+  print->add_flag("--times", request.printing.times, "Seconds since the beginning");
+  CLI::App* stats =
+      add_trace_action(*trace, "stats", "Calls, sizes, lifetimes, sweeps", TraceAction::stats, request);
+  stats->add_flag("--json", request.json, "As JSON");
+  CLI::App* plot = add_trace_action(*trace, "plot", "Memory over time, sizes, lifetimes, as a picture",
+                                    TraceAction::plot, request);
+  plot->add_option("-o,--output", request.picture,
+                   "The picture: .svg or .png (default: the trace's name and .svg)");
+  plot->add_option("--process", request.process, "Of this process (default: the one with most calls)")
+      ->type_name("PID");
+  add_trace_action(*trace, "pack", "Compress the file in place; the other commands read it as before",
+                   TraceAction::pack, request);
+  return trace;
+}
+
+CLI::App* add_replay_command(CLI::App& app, ReplayRequest& request) {
+  CLI::App* command =
+      app.add_subcommand("replay", "Make the recorded calls again, on this heap or another malloc");
+  command->add_option("FILE", request.file, "The trace")->required();
+  command
+      ->add_option("--process", request.process,
+                   "Replay this process of the trace (default: the one with most calls)")
+      ->type_name("PID");
+  command
+      ->add_option("--allocator", request.allocator,
+                   "Instead of this heap: a library with another malloc, or `glibc` for the C library's")
+      ->type_name("PATH");
+  command->add_option("--library", request.library, "This heap's library")->type_name("PATH");
+  command
+      ->add_option("--what-if", request.what_if, "Replay with each value of an option: percent=10,25,50,100")
+      ->type_name("NAME=VALUES");
+  command->add_option("--chart", request.chart, "With --what-if: draw CPU time and memory, as .svg or .png")
+      ->type_name("FILE");
+  command->add_flag("--json", request.json, "As JSON");
+  add_heap_options(*command, request.heap);
+  return command;
+}
+
 // CLI11 does not know that a command follows.
 class RunFormatter : public CLI::Formatter {
  public:
@@ -179,9 +257,11 @@ int start(std::vector<std::string> words) {
       ->add_option("--summary-file", request.summary_file,
                    "Write the summary to this file instead of standard error")
       ->type_name("FILE");
-  request.heap.add_to(*run_command);
-  TraceCommands trace_commands(app);
-  ReplayCommand replay_command(app);
+  add_heap_options(*run_command, request.heap);
+  TraceRequest trace_request;
+  const CLI::App* trace_command = add_trace_commands(app, trace_request);
+  ReplayRequest replay_request;
+  const CLI::App* replay_command = add_replay_command(app, replay_request);
   CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
 
   const bool is_command = !words.empty() && !words.front().starts_with('-');
@@ -206,8 +286,8 @@ int start(std::vector<std::string> words) {
     print_option_table();
     return 0;
   }
-  if (trace_commands.given()) return trace_commands.run();
-  if (replay_command.given()) return replay_command.run();
+  if (trace_command->parsed()) return run_trace(trace_request);
+  if (replay_command->parsed()) return run_replay(replay_request);
   run(request);
 }
 

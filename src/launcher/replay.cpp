@@ -24,14 +24,6 @@
 
 namespace nonreuse::launcher {
 
-struct ReplayCommand::State {
-  CLI::App* command = nullptr;
-  HeapOptions heap;
-  std::string file, library, allocator, what_if, chart;
-  uint32_t process = 0;
-  bool json = false;
-};
-
 namespace {
 
 // One replay to be made: how it is called, and with what.
@@ -183,35 +175,7 @@ std::vector<Variant> variants_of(const std::string& what_if, const Variant& base
 
 }  // namespace
 
-ReplayCommand::ReplayCommand(CLI::App& app) : state_(std::make_unique<State>()) {
-  State& s = *state_;
-  s.command = app.add_subcommand("replay", "Make the recorded calls again, on this heap or another malloc");
-  s.command->add_option("FILE", s.file, "The trace")->required();
-  s.command
-      ->add_option("--process", s.process,
-                   "Replay this process of the trace (default: the one with most calls)")
-      ->type_name("PID");
-  s.command
-      ->add_option("--allocator", s.allocator,
-                   "Instead of this heap: a library with another malloc, or `glibc` for the C library's")
-      ->type_name("PATH");
-  s.command->add_option("--library", s.library, "This heap's library")->type_name("PATH");
-  s.command->add_option("--what-if", s.what_if, "Replay with each value of an option: percent=10,25,50,100")
-      ->type_name("NAME=VALUES");
-  s.command->add_option("--chart", s.chart, "With --what-if: draw CPU time and memory, as .svg or .png")
-      ->type_name("FILE");
-  s.command->add_flag("--json", s.json, "As JSON");
-  s.heap.add_to(*s.command);
-}
-
-ReplayCommand::~ReplayCommand() = default;
-
-bool ReplayCommand::given() const {
-  return state_->command->parsed();
-}
-
-int ReplayCommand::run() {
-  State& s = *state_;
+int run_replay(const ReplayRequest& s) {
   Variant base{"this heap", "", s.heap.text()};
   if (s.allocator.empty()) {
     base.preload = find_library(s.library);

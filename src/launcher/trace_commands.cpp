@@ -17,22 +17,7 @@
 
 namespace nonreuse::launcher {
 
-struct TraceCommands::State {
-  CLI::App *trace = nullptr, *print = nullptr, *stats = nullptr, *plot = nullptr, *pack = nullptr;
-  std::string file;
-  PrintRequest print_request;
-  bool json = false;
-  uint32_t process = 0;
-  std::string picture;
-};
-
 namespace {
-
-CLI::App* add_command(CLI::App& parent, const char* name, const char* help, std::string& file) {
-  CLI::App* command = parent.add_subcommand(name, help);
-  command->add_option("FILE", file, "The trace")->required();
-  return command;
-}
 
 // What is wrong with a trace is said after what could be read of it.
 int verdict(const std::string& path, const TraceReader& reader) {
@@ -60,48 +45,23 @@ size_t pick_process(TraceReader& reader, uint32_t wanted, const std::string& fil
       1, fmt::format("trace {}: {}", file, reader.problem().empty() ? "it is empty" : reader.problem()));
 }
 
-TraceCommands::TraceCommands(CLI::App& app) : state_(std::make_unique<State>()) {
-  State& s = *state_;
-  s.trace = app.add_subcommand("trace", "Show what `nonreuse run --trace=FILE` has recorded");
-  s.trace->require_subcommand(1);
-  s.print = add_command(*s.trace, "print", "A line for each call, as kdump(1) prints them", s.file);
-  s.print->add_flag("--calls", s.print_request.calls_only, "Only malloc, realloc and free");
-  s.print->add_flag("--times", s.print_request.times, "Seconds since the beginning");
-  s.stats = add_command(*s.trace, "stats", "Calls, sizes, lifetimes, sweeps", s.file);
-  s.stats->add_flag("--json", s.json, "As JSON");
-  s.plot = add_command(*s.trace, "plot", "Memory over time, sizes, lifetimes, as a picture", s.file);
-  s.plot->add_option("-o,--output", s.picture,
-                     "The picture: .svg or .png (default: the trace's name and .svg)");
-  s.plot->add_option("--process", s.process, "Of this process (default: the one with most calls)")
-      ->type_name("PID");
-  s.pack = add_command(*s.trace, "pack", "Compress the file in place; the other commands read it as before",
-                       s.file);
-}
-
-TraceCommands::~TraceCommands() = default;
-
-bool TraceCommands::given() const {
-  return state_->trace->parsed();
-}
-
-int TraceCommands::run() {
-  State& s = *state_;
+int run_trace(const TraceRequest& s) {
   signal(SIGPIPE, SIG_IGN);
-  if (s.pack->parsed()) {
+  if (s.action == TraceAction::pack) {
     const std::string reason = pack_trace(s.file);
     if (!reason.empty()) throw Failure(1, fmt::format("trace {}: is not packed: {}", s.file, reason));
     return 0;
   }
   const TraceContent content(s.file);
   TraceReader reader(content.bytes(), content.problem());
-  if (s.print->parsed()) {
-    if (!print_trace(reader, s.print_request, stdout)) return 1;
-  } else if (s.stats->parsed() && (!reader.processes().empty() || reader.problem().empty())) {
+  if (s.action == TraceAction::print) {
+    if (!print_trace(reader, s.printing, stdout)) return 1;
+  } else if (s.action == TraceAction::stats && (!reader.processes().empty() || reader.problem().empty())) {
     const std::string text = s.json ? trace_stats_json(reader, content.size_on_disk())
                                     : trace_stats_text(reader, content.size_on_disk());
     std::fputs(text.c_str(), stdout);
   }
-  if (s.plot->parsed()) {
+  if (s.action == TraceAction::plot) {
     const std::string picture = s.picture.empty() ? s.file + ".svg" : s.picture;
     plot_trace(reader, pick_process(reader, s.process, s.file), picture);
   }

@@ -1,30 +1,27 @@
 // The commands `nonreuse trace ...`, and what `nonreuse run --trace` does around the program.
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <memory>
 #include <string>
 
+#include "launcher/trace_print.hpp"
 #include "launcher/trace_reader.hpp"
 
 namespace nonreuse::launcher {
 
-class TraceCommands {
- public:
-  explicit TraceCommands(CLI::App& app);
-  ~TraceCommands();
-  TraceCommands(const TraceCommands&) = delete;
-  TraceCommands& operator=(const TraceCommands&) = delete;
+enum class TraceAction : uint8_t { print, stats, plot, pack };
 
-  // Whether the command line was one of these.
-  bool given() const;
-  // Runs it; the exit status: 0, or 1 where the trace is damaged or cut off.
-  int run();
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
+// What `nonreuse trace` was told.
+struct TraceRequest {
+  TraceAction action = TraceAction::print;
+  std::string file;
+  PrintRequest printing;
+  bool json = false;     // stats
+  uint32_t process = 0;  // plot
+  std::string picture;   // plot
 };
+
+// The exit status: 0, or 1 where the trace is damaged or cut off.
+int run_trace(const TraceRequest& request);
 
 // The process with this number, or, for 0, the one with most records. Throws Failure where there is none.
 size_t pick_process(TraceReader& reader, uint32_t wanted, const std::string& file);
