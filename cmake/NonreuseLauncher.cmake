@@ -22,3 +22,6 @@ target_compile_definitions(nonreuse PRIVATE
 target_link_libraries(nonreuse PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
                       ${NONREUSE_ZSTD_LIBRARY})
 target_include_directories(nonreuse PRIVATE ${NONREUSE_ZSTD_INCLUDE})
+# Parsers of command lines and JSON are large templates, and nothing of them is worth optimising.
+set_source_files_properties(src/launcher/main.cpp src/launcher/replay.cpp src/launcher/trace_stats.cpp
+                            PROPERTIES COMPILE_OPTIONS "-O1")

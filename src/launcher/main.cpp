@@ -296,7 +296,8 @@ int start(std::vector<std::string> words) {
 
 int main(int argc, char** argv) {
   // Before anything allocates: `nonreuse replay` starts this program so.
-  if (argc == 3 && strcmp(argv[1], "replay-worker") == 0) nonreuse::launcher::replay_worker(atoi(argv[2]));
+  if (argc == 3 && strcmp(argv[1], "replay-worker") == 0)
+    nonreuse::launcher::replay_worker(static_cast<int>(strtol(argv[2], nullptr, 10)));
   try {
     return nonreuse::launcher::start({argv + std::min(argc, 1), argv + argc});
   } catch (const nonreuse::launcher::Failure& failure) {
