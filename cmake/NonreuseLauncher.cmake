@@ -3,15 +3,25 @@ include_guard(GLOBAL)
 
 find_package(CLI11 CONFIG QUIET)
 find_package(fmt CONFIG QUIET)
-if(NOT CLI11_FOUND OR NOT fmt_FOUND)
-  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11 and fmt (Debian: libcli11-dev libfmt-dev; "
-                      "scripts/setup installs them); -DNONREUSE_LAUNCHER=OFF builds without it")
+find_package(nlohmann_json CONFIG QUIET)
+find_path(NONREUSE_ZSTD_INCLUDE zstd.h)
+find_library(NONREUSE_ZSTD_LIBRARY zstd)
+if(NOT CLI11_FOUND OR NOT fmt_FOUND OR NOT nlohmann_json_FOUND OR NOT NONREUSE_ZSTD_INCLUDE OR
+   NOT NONREUSE_ZSTD_LIBRARY)
+  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json and zstd (Debian: "
+                      "libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev; scripts/setup installs them); "
+                      "-DNONREUSE_LAUNCHER=OFF builds without it")
 endif()
 
 add_executable(nonreuse ${NONREUSE_LAUNCHER_SOURCES} src/base/options.cpp src/base/report.cpp)
 nonreuse_interface(nonreuse)
 target_include_directories(nonreuse PRIVATE src ${PROJECT_BINARY_DIR}/generated)
-target_compile_options(nonreuse PRIVATE ${NONREUSE_WARNINGS})
+target_compile_options(nonreuse PRIVATE ${NONREUSE_WARNINGS} -g1)  # the compiler takes less time
 target_compile_definitions(nonreuse PRIVATE
   NONREUSE_INSTALL_LIBDIR="${CMAKE_INSTALL_FULL_LIBDIR}")
-target_link_libraries(nonreuse PRIVATE CLI11::CLI11 fmt::fmt)
+target_link_libraries(nonreuse PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
+                      ${NONREUSE_ZSTD_LIBRARY})
+target_include_directories(nonreuse PRIVATE ${NONREUSE_ZSTD_INCLUDE})
+# Parsers of command lines and JSON are large templates, and nothing of them is worth optimising.
+set_source_files_properties(src/launcher/main.cpp src/launcher/replay.cpp src/launcher/trace_stats.cpp
+                            PROPERTIES COMPILE_OPTIONS "-O1")

@@ -68,7 +68,8 @@
 #define SWEEP_STATS 0
 #endif
 
-/* 1: log every call. Reserved for the trace facility; this version refuses to build with it. */
+/* 1: record every call: with utrace(2) on FreeBSD, elsewhere to the file nonreuse.trace in the working
+ * directory, unless the option `trace` names another one. 0: only where that option asks for it. */
 #ifndef MALLOC_UTRACE
 #define MALLOC_UTRACE 0
 #endif

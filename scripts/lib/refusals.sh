@@ -42,7 +42,7 @@ refused "another system" "FreeBSD is not supported by this version" configure -D
 refused "a setting that is no number" "FREEBUF_MODE=yes is not a number" configure -DFREEBUF_MODE=yes
 refused "an unknown sanitizer" "is not one of address, thread, undefined" configure -DNONREUSE_SANITIZE=memory
 refused "FREEBUF_MODE=2" "FREEBUF_MODE must be 0 or 1" configure_and_build -DFREEBUF_MODE=2
-refused "MALLOC_UTRACE=1" "MALLOC_UTRACE=1 is reserved" configure_and_build -DMALLOC_UTRACE=1
+refused "MALLOC_UTRACE=2" "MALLOC_UTRACE must be 0 or 1" configure_and_build -DMALLOC_UTRACE=2
 refused "DEFAULT_FREEBUF_PERCENT=0" "DEFAULT_FREEBUF_PERCENT must be 1 to 10000" configure_and_build \
   -DDEFAULT_FREEBUF_PERCENT=0
 refused "NONREUSE_STATIC_HEAP_BYTES=5" "at least 128 MiB" configure_and_build -DNONREUSE_STATIC_HEAP_BYTES=5

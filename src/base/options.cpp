@@ -66,6 +66,9 @@ constexpr std::array kRows = {
     Row{{"unaligned", OptionType::flag, nullptr, 0, 0, 1, nullptr,
          "1: also look for pointers at addresses that are not multiples of 8"},
         offsetof(Options, unaligned)},
+    Row{{"trace", OptionType::text, nullptr, 0, 0, sizeof(Options::trace) - 1, nullptr,
+         "file to which every call is recorded, for nonreuse trace and nonreuse replay"},
+        offsetof(Options, trace)},
     Row{{"stats_dir", OptionType::text, nullptr, 0, 0, sizeof(Options::stats_dir) - 1, nullptr,
          "directory in which each process keeps a page of statistics"},
         offsetof(Options, stats_dir)},
@@ -355,6 +358,7 @@ Options default_options() {
   options.kernel = KernelChoice::automatic;
   options.sweep = true;
   options.stats = kSweepStats;
+  memcpy(options.trace, kDefaultTrace, sizeof kDefaultTrace);
   return options;
 }
 

@@ -25,6 +25,7 @@ struct Options {
   bool sweep;             // false: never sweep; quarantined addresses are spent, their pages given back
   bool stats;             // print statistics on standard error at exit
   bool unaligned;         // also scan words at odd addresses
+  char trace[512];        // file to which calls are recorded; "" for none
   char stats_dir[512];    // directory in which each process keeps its statistics page; "" for none
 };
 

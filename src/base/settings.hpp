@@ -7,10 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#if MALLOC_UTRACE
-#error "MALLOC_UTRACE=1 is reserved for the trace facility, which this version does not have; build with 0"
-#endif
-
 namespace nonreuse {
 
 inline constexpr bool kUseLocks = USE_LOCKS != 0;
@@ -23,6 +19,13 @@ inline constexpr bool kFreebufMode = FREEBUF_MODE != 0;
 inline constexpr uint64_t kDefaultFreebufPercent = DEFAULT_FREEBUF_PERCENT;
 inline constexpr uint64_t kDefaultSweepSize = DEFAULT_SWEEP_SIZE;
 inline constexpr bool kSweepStats = SWEEP_STATS != 0;
+inline constexpr bool kMallocUtrace = MALLOC_UTRACE != 0;
+// Where calls are recorded unless the option `trace` says otherwise; "": nowhere.
+#if MALLOC_UTRACE
+inline constexpr char kDefaultTrace[] = "nonreuse.trace";
+#else
+inline constexpr char kDefaultTrace[] = "";
+#endif
 inline constexpr bool kDebug = DEBUG != 0;
 
 namespace settings_check {
@@ -37,6 +40,7 @@ static_assert(settings_check::is_switch(USE_RECURSIVE_LOCKS), "USE_RECURSIVE_LOC
 static_assert(settings_check::is_switch(HAVE_MMAP), "HAVE_MMAP must be 0 or 1");
 static_assert(settings_check::is_switch(FREEBUF_MODE), "FREEBUF_MODE must be 0 or 1");
 static_assert(settings_check::is_switch(SWEEP_STATS), "SWEEP_STATS must be 0 or 1");
+static_assert(settings_check::is_switch(MALLOC_UTRACE), "MALLOC_UTRACE must be 0 or 1");
 static_assert(settings_check::is_switch(DEBUG), "DEBUG must be 0 or 1");
 static_assert(settings_check::is_switch(USE_DL_PREFIX), "USE_DL_PREFIX must be 0 or 1");
 static_assert(MAX_RELEASE_CHECK_RATE >= 1, "MAX_RELEASE_CHECK_RATE counts frees: at least 1");

@@ -24,6 +24,7 @@
 #include "revoke/policy.hpp"
 #include "revoke/quarantine.hpp"
 #include "revoke/revoker.hpp"
+#include "trace/recorder.hpp"
 
 namespace nonreuse {
 
@@ -97,6 +98,7 @@ class Allocator {
   void publish_statistics();
   void mallinfo(nonreuse_mallinfo2& out);
   bool trim(size_t pad);
+  HeapCount count_live();  // by the tags; while other threads allocate, about so many
   // Walks the heap; the program stops with what is broken. Other threads must be quiet.
   void check();
 

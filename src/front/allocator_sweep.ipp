@@ -16,6 +16,8 @@ void Allocator<P, R>::seal(ThreadFront& front) {
         // Out of memory: keep the full batch where a sweep can empty it in place.
         front.batch = nullptr;
       }
+      trace::note(trace::Rare::seal, full->count.load(std::memory_order_relaxed),
+                  front.batch_bytes - full->bytes);
       quarantine_.seal_locked(full, front.batch_bytes - full->bytes);
       front.batch = fresh;
     } else if (full == nullptr) {
@@ -172,6 +174,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
     sweep_begin_ns_ = os::now_ns();
     sweep_cpu_ns_ = 0;
     if (!paint(&sweep_leaves_more_)) return SweepResult::nothing;
+    trace::note(trace::Rare::sweep_begin, quarantine_.pending_bytes(), live_bytes());
   }
   *more = sweep_leaves_more_;
   revoking_.store(true, std::memory_order_relaxed);
@@ -240,6 +243,10 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
     figures_.sweep_times.add(took);
   }
   cpu_at_last_sweep_ = cpu_end;
+  trace::note(trace::Rare::sweep_end, outcome == RevokeOutcome::cleared ? 1 : 0, quarantine_.held_chunks(),
+              quarantine_.held_bytes(), seen.pause_ns);
+  trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),
+              heap_.committed() << kGranuleShift);
   calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
 }
@@ -305,6 +312,7 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   }
   quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
   figures_.released_bytes.add(released << kGranuleShift);
+  trace::note(trace::Rare::release, released << kGranuleShift);
   figures_.bits_cleared.add(released);
   figures_.root_bytes.add(seen.root_bytes);
   figures_.heap_bytes.add(seen.heap_bytes);

@@ -195,6 +195,13 @@ bool Allocator<P, R>::trim(size_t pad) {
 }
 
 template <MemoryPlatform P, Revoker R>
+HeapCount Allocator<P, R>::count_live() {
+  if (base_ == 0) return {};
+  LockGuard guard(heap_.lock());
+  return heap_.count_live();
+}
+
+template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::check() {
   LockGuard guard(quarantine_.lock());
   LockGuard heap_guard(heap_.lock());

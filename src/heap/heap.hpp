@@ -21,6 +21,10 @@
 
 namespace nonreuse {
 
+struct HeapCount {
+  uint64_t chunks = 0, bytes = 0;
+};
+
 template <MemoryPlatform P>
 class Heap {
  public:
@@ -85,6 +89,7 @@ class Heap {
 
   // Checks invariants I1 and I2 and the indexes over [0, top). `unknown(run)` is asked about memory that is
   // neither free nor a chunk: true if a front owns it. Returns nullptr, or what is broken (and where).
+  HeapCount count_live() const;
   template <class Unknown>
   const char* check(Unknown&& unknown, Granule* where) const;
 

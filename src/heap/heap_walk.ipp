@@ -13,6 +13,22 @@ Run Heap<P>::next_vacancy(Granule at) const {
   return found;
 }
 
+// Chunks in use, by their tags. Under the lock.
+template <MemoryPlatform P>
+HeapCount Heap<P>::count_live() const {
+  HeapCount count;
+  for (Granule at = first(); at < top_;) {
+    const Run vacancy = next_vacancy(at);
+    for (; at < vacancy.start && at < top_; ++at) {
+      if (!TagMap::is_live(tags_.load(at))) continue;
+      ++count.chunks;
+      count.bytes += tags_.length(at) << kGranuleShift;
+    }
+    at = vacancy.end();
+  }
+  return count;
+}
+
 template <MemoryPlatform P>
 template <class Unknown>
 const char* Heap<P>::check(Unknown&& unknown, Granule* where) const {

@@ -8,131 +8,42 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "base/options.hpp"
 #include "launcher/child.hpp"
+#include "launcher/heap_options.hpp"
 #include "launcher/program.hpp"
+#include "launcher/replay.hpp"
+#include "launcher/replay_plan.hpp"
 #include "launcher/summary.hpp"
+#include "launcher/trace_commands.hpp"
 #include "nonreuse_version.hpp"
 
 namespace nonreuse::launcher {
 namespace {
 
-constexpr const char* kOptionsVariable = "NONREUSE_OPTIONS";
-constexpr const char* kPreloadVariable = "LD_PRELOAD";
-
-std::span<const OptionSpec> table() {
-  size_t size = 0;
-  const OptionSpec* first = option_table(&size);
-  return {first, size};
-}
-
-std::string default_text(const OptionSpec& spec) {
-  char text[sizeof(Options::stats_dir)];
-  option_value_text(default_options(), spec, text, sizeof(text));
-  return text;
-}
-
-// A number as the table shows it: sizes with their unit.
-std::string limit_text(const OptionSpec& spec, uint64_t value) {
-  if (spec.type != OptionType::size) return fmt::format("{}", value);
-  constexpr const char* kUnits[] = {"", "K", "M", "G", "T"};
-  size_t unit = 0;
-  for (; value != 0 && value % 1024 == 0 && unit < 4; ++unit) value /= 1024;
-  return fmt::format("{}{}", value, kUnits[unit]);
-}
-
-// "1 to 10000", "0|1", "auto|ptrace|signal", "text".
-std::string values_text(const OptionSpec& spec) {
-  switch (spec.type) {
-    case OptionType::number:
-    case OptionType::size:
-      return fmt::format("{} to {}", limit_text(spec, spec.minimum), limit_text(spec, spec.maximum));
-    case OptionType::flag:
-      return "0|1";
-    case OptionType::choice:
-      return spec.choices;
-    case OptionType::text:
-      return "text";
-  }
-  return "";
-}
-
 // What `nonreuse run` was told.
 struct RunRequest {
-  std::vector<std::string> values;  // of each table entry, in the table's order; "" where not given
-  std::vector<bool> given;
-  std::string raw_options;
+  HeapOptions heap;
   std::string library;
   std::string summary_file;
   bool no_summary = false;
   std::vector<std::string> command;
 };
 
-std::vector<std::string> problems_found;
-
-void keep_problem(const char* line) {
-  problems_found.emplace_back(line);
-}
-
-// Refuses what the library would only warn of: the person is here to correct it.
-void check_options(const std::string& text) {
-  Options scratch = default_options();
-  problems_found.clear();
-  if (parse_options(text.c_str(), scratch, keep_problem) == 0) return;
-  std::string line = problems_found.front();
-  constexpr std::string_view kPrefix = "nonreuse: ";
-  if (line.starts_with(kPrefix)) line.erase(0, kPrefix.size());
-  // The library's line goes on to say what it does instead; the launcher does not go on.
-  const size_t consequence = line.rfind("; ");
-  if (consequence != std::string::npos) line.erase(consequence);
-  throw Failure(kUsageStatus, line + " (see: nonreuse options)");
-}
-
-// The command line's part of NONREUSE_OPTIONS, checked.
-std::string requested_options(const RunRequest& request) {
-  check_options(request.raw_options);
-  std::string text = request.raw_options;
-  size_t index = 0;
-  for (const OptionSpec& spec : table()) {
-    const size_t i = index++;
-    if (!request.given[i]) continue;
-    const std::string& value = request.values[i];
-    if (value.find(':') != std::string::npos) {
-      throw Failure(kUsageStatus,
-                    fmt::format("option {}={} has a colon, which separates options", spec.name, value));
-    }
-    const std::string item = fmt::format("{}={}", spec.name, value);
-    check_options(item);
-    text += (text.empty() ? "" : ":") + item;
-  }
-  return text;
-}
-
 // The value that stats_dir has in `options` (the last one counts), or "".
 std::string stats_folder_in(const std::string& options) {
   Options parsed = default_options();
   parse_options(options.c_str(), parsed, [](const char*) {});
   return parsed.stats_dir;
-}
-
-// Joins with ":"; either part may be empty.
-std::string joined(const std::string& first, const std::string& second) {
-  if (first.empty() || second.empty()) return first + second;
-  return first + ":" + second;
-}
-
-std::string variable(const char* name) {
-  const char* value = getenv(name);
-  return value != nullptr ? value : "";
 }
 
 // A folder that only this user can use, for the statistics pages; removed with everything in it.
@@ -196,7 +107,7 @@ void set_preload(const std::string& library) {
 }
 
 [[noreturn]] void run(const RunRequest& request) {
-  const std::string requested = requested_options(request);
+  const std::string requested = request.heap.text();
   if (request.command.empty()) throw Failure(kUsageStatus, "no program given (nonreuse run -- PROGRAM ...)");
   const std::string program = find_program(request.command.front());
   const std::string library = find_library(request.library);
@@ -218,39 +129,96 @@ void set_preload(const std::string& library) {
       pages = folder.emplace().path();
       options = joined(options, "stats_dir=" + pages);
     }
+    std::string trace;
+    options = joined(options, prepare_trace(options, trace));
     if (!options.empty()) setenv(kOptionsVariable, options.c_str(), 1);
     const uint64_t started = wall_clock_ns();
     ended = run_child(program, request.command);
+    const std::string traced = trace.empty() ? "" : conclude_trace(trace);
     if (summary) {
       signal(SIGPIPE, SIG_IGN);
-      write_all(output, summary_text(read_pages(pages, started), ended.process));
+      write_all(output, summary_text(read_pages(pages, started), ended.process) + traced);
     }
   }
   end_like(ended);
 }
 
 // One command-line option for each entry of the table: the help is the table.
-void add_table_options(CLI::App& command, RunRequest& request) {
-  request.values.resize(table().size());
-  request.given.resize(table().size());
+void add_heap_options(CLI::App& command, HeapOptions& heap) {
+  command.add_option("--options", heap.raw, "Options of the heap as one text: name=value:...")
+      ->type_name("TEXT");
+  heap.values.resize(option_specs().size());
+  heap.given.resize(option_specs().size());
   size_t index = 0;
-  for (const OptionSpec& spec : table()) {
+  for (const OptionSpec& spec : option_specs()) {
     std::string name = spec.name;
     std::string dashed = name;
     for (char& c : dashed) c = c == '_' ? '-' : c;
     const std::string names = name == dashed ? "--" + name : fmt::format("--{},--{}", dashed, name);
-    std::string& value = request.values[index];
+    std::string& value = heap.values[index];
     const std::string standard = default_text(spec);
     const std::string help =
         fmt::format("{} ({})", spec.help, standard.empty() ? "default: none" : "default: " + standard);
-    const auto callback = [&request, &value, i = index](const std::string& text) {
+    const auto callback = [&heap, &value, i = index](const std::string& text) {
       value = text;
-      request.given[i] = true;
+      heap.given[i] = true;
     };
     CLI::Option* option = command.add_option_function<std::string>(names, callback, help);
     option->type_name(values_text(spec))->group("Options of the heap")->take_last();
     ++index;
   }
+}
+
+CLI::App* add_trace_action(CLI::App& parent, const char* name, const char* help, TraceAction action,
+                           TraceRequest& request) {
+  CLI::App* command = parent.add_subcommand(name, help);
+  command->add_option("FILE", request.file, "The trace")->required();
+  command->callback([&request, action] { request.action = action; });
+  return command;
+}
+
+CLI::App* add_trace_commands(CLI::App& app, TraceRequest& request) {
+  CLI::App* trace = app.add_subcommand("trace", "Show what `nonreuse run --trace=FILE` has recorded");
+  trace->require_subcommand(1);
+  CLI::App* print = add_trace_action(*trace, "print", "A line for each call, as kdump(1) prints them",
+                                     TraceAction::print, request);
+  print->add_flag("--calls", request.printing.calls_only, "Only malloc, realloc and free");
+  print->add_flag("--times", request.printing.times, "Seconds since the beginning");
+  CLI::App* stats =
+      add_trace_action(*trace, "stats", "Calls, sizes, lifetimes, sweeps", TraceAction::stats, request);
+  stats->add_flag("--json", request.json, "As JSON");
+  CLI::App* plot = add_trace_action(*trace, "plot", "Memory over time, sizes, lifetimes, as a picture",
+                                    TraceAction::plot, request);
+  plot->add_option("-o,--output", request.picture,
+                   "The picture: .svg or .png (default: the trace's name and .svg)");
+  plot->add_option("--process", request.process, "Of this process (default: the one with most calls)")
+      ->type_name("PID");
+  add_trace_action(*trace, "pack", "Compress the file in place; the other commands read it as before",
+                   TraceAction::pack, request);
+  return trace;
+}
+
+CLI::App* add_replay_command(CLI::App& app, ReplayRequest& request) {
+  CLI::App* command =
+      app.add_subcommand("replay", "Make the recorded calls again, on this heap or another malloc");
+  command->add_option("FILE", request.file, "The trace")->required();
+  command
+      ->add_option("--process", request.process,
+                   "Replay this process of the trace (default: the one with most calls)")
+      ->type_name("PID");
+  command
+      ->add_option("--allocator", request.allocator,
+                   "Instead of this heap: a library with another malloc, or `glibc` for the C library's")
+      ->type_name("PATH");
+  command->add_option("--library", request.library, "This heap's library")->type_name("PATH");
+  command
+      ->add_option("--what-if", request.what_if, "Replay with each value of an option: percent=10,25,50,100")
+      ->type_name("NAME=VALUES");
+  command->add_option("--chart", request.chart, "With --what-if: draw CPU time and memory, as .svg or .png")
+      ->type_name("FILE");
+  command->add_flag("--json", request.json, "As JSON");
+  add_heap_options(*command, request.heap);
+  return command;
 }
 
 // CLI11 does not know that a command follows.
@@ -260,21 +228,6 @@ class RunFormatter : public CLI::Formatter {
     return "Usage: nonreuse run [OPTIONS] -- PROGRAM [ARGUMENTS...]\n";
   }
 };
-
-void print_table() {
-  fmt::print(
-      "Options of the heap: `nonreuse run --NAME VALUE -- PROGRAM`, or {}=\"NAME=VALUE:NAME=VALUE\".\n"
-      "Sizes take K, M, G or T.\n\n",
-      kOptionsVariable);
-  fmt::print("{:<13} {:<10} {:<20} {}\n", "name", "default", "values", "meaning");
-  for (const OptionSpec& spec : table()) {
-    const std::string standard = default_text(spec);
-    fmt::print("{:<13} {:<10} {:<20} {}\n", spec.name, standard.empty() ? "-" : standard, values_text(spec),
-               spec.help);
-    if (spec.environment != nullptr) fmt::print("{:<45} also {}\n", "", spec.environment);
-    if (spec.mallopt_code != 0) fmt::print("{:<45} also mallopt({}, value)\n", "", spec.mallopt_code);
-  }
-}
 
 // Where the program begins in the words behind `run`: after "--", or at the first word that is neither an
 // option nor an option's value. What follows belongs to the program, whatever it looks like.
@@ -298,20 +251,24 @@ int start(std::vector<std::string> words) {
   RunRequest request;
   CLI::App* run_command = app.add_subcommand("run", "Run a program on this heap");
   run_command->formatter(std::make_shared<RunFormatter>());
-  run_command->add_option("--options", request.raw_options, "Options of the heap as one text: name=value:...")
-      ->type_name("TEXT");
   run_command->add_option("--library", request.library, "The library to preload")->type_name("PATH");
   run_command->add_flag("--no-summary", request.no_summary, "Print no summary at the end");
   run_command
       ->add_option("--summary-file", request.summary_file,
                    "Write the summary to this file instead of standard error")
       ->type_name("FILE");
-  add_table_options(*run_command, request);
+  add_heap_options(*run_command, request.heap);
+  TraceRequest trace_request;
+  const CLI::App* trace_command = add_trace_commands(app, trace_request);
+  ReplayRequest replay_request;
+  const CLI::App* replay_command = add_replay_command(app, replay_request);
   CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
 
   const bool is_command = !words.empty() && !words.front().starts_with('-');
-  if (is_command && words.front() != "run" && words.front() != "options") {
-    throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: run, options)", words.front()));
+  constexpr std::array kCommands = {"run", "trace", "replay", "options"};
+  if (is_command && std::find(kCommands.begin(), kCommands.end(), words.front()) == kCommands.end()) {
+    throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: {})", words.front(),
+                                            fmt::join(kCommands, ", ")));
   }
   if (!words.empty() && words.front() == "run") {
     const auto first = words.begin() + static_cast<ptrdiff_t>(command_start(*run_command, words, 1));
@@ -326,9 +283,11 @@ int start(std::vector<std::string> words) {
     throw Failure(kUsageStatus, fmt::format("{} (see: nonreuse --help)", error.what()));
   }
   if (options_command->parsed()) {
-    print_table();
+    print_option_table();
     return 0;
   }
+  if (trace_command->parsed()) return run_trace(trace_request);
+  if (replay_command->parsed()) return run_replay(replay_request);
   run(request);
 }
 
@@ -336,6 +295,9 @@ int start(std::vector<std::string> words) {
 }  // namespace nonreuse::launcher
 
 int main(int argc, char** argv) {
+  // Before anything allocates: `nonreuse replay` starts this program so.
+  if (argc == 3 && strcmp(argv[1], "replay-worker") == 0)
+    nonreuse::launcher::replay_worker(static_cast<int>(strtol(argv[2], nullptr, 10)));
   try {
     return nonreuse::launcher::start({argv + std::min(argc, 1), argv + argc});
   } catch (const nonreuse::launcher::Failure& failure) {

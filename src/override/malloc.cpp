@@ -30,13 +30,14 @@ NONREUSE_ALWAYS_INLINE void* result(Payload payload) {
 }
 
 NONREUSE_ALWAYS_INLINE void* allocate(size_t size) {
-  return result(
-      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{}));
+  return result(with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); },
+                           Payload{}, WatchedMalloc(size)));
 }
 
 void* allocate_aligned(size_t alignment, size_t size) {
-  return result(with_front(
-      [=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); }, Payload{}));
+  return result(
+      with_front([=](ThreadFront& front) { return process_heap.allocate_aligned(front, alignment, size); },
+                 Payload{}, WatchedAligned(alignment, size)));
 }
 
 NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
@@ -46,7 +47,7 @@ NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
         process_heap.free(front, Wild(payload), call);
         return true;
       },
-      false);
+      false, WatchedFree(payload));
   if (!done) process_heap.abandon(Wild(payload), call);
 }
 
@@ -56,8 +57,9 @@ void* reallocate(void* old, size_t size) {
     release(old, "realloc");
     return nullptr;
   }
-  return result(with_front(
-      [=](ThreadFront& front) { return process_heap.reallocate(front, Wild(old), size); }, Payload{}));
+  return result(
+      with_front([=](ThreadFront& front) { return process_heap.reallocate(front, Wild(old), size); },
+                 Payload{}, WatchedRealloc(old, size)));
 }
 
 }  // namespace

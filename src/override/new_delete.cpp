@@ -29,7 +29,7 @@ Payload attempt(size_t size, size_t alignment) {
         return alignment <= kGranule ? process_heap.allocate(front, size)
                                      : process_heap.allocate_aligned(front, alignment, size);
       },
-      Payload{});
+      Payload{}, WatchedAligned(alignment, size));
 }
 
 // Asks the new-handler for memory until there is some or no handler is left. A handler that throws leaves
@@ -52,7 +52,8 @@ NONREUSE_NOINLINE void* insist(size_t size, size_t alignment, bool may_throw) {
 
 NONREUSE_ALWAYS_INLINE void* create(size_t size, bool may_throw) {
   const Payload payload =
-      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{});
+      with_front([size](ThreadFront& front) { return process_heap.allocate(front, size); }, Payload{},
+                 WatchedMalloc(size));
   if (payload) [[likely]]
     return payload.get();
   return insist(size, 1, may_throw);
@@ -71,7 +72,7 @@ NONREUSE_ALWAYS_INLINE void destroy(void* payload) {
         process_heap.free(front, Wild(payload));
         return true;
       },
-      false);
+      false, WatchedFree(payload));
   if (!done) process_heap.abandon(Wild(payload), "free");
 }
 

@@ -4,6 +4,8 @@
 
 #include "base/histogram.hpp"
 #include "base/report.hpp"
+#include "base/settings.hpp"
+#include "platform/trace_file.hpp"
 
 extern "C" char** environ;
 
@@ -34,8 +36,9 @@ void on_thread_exit(void* value) {
   if (++front->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS && pthread_setspecific(exit_key, front) == 0)
     return;
   thread_ending = true;
-  thread_front = nullptr;
+  thread_front = own_front = nullptr;
   process_heap.give_up_front(front);
+  trace::thread_ends();
 }
 
 // Revokers that have switches of their own, outside of the options.
@@ -62,6 +65,7 @@ bool ready() {
 }
 
 void before_fork() {
+  trace::before_fork();
   init_lock.lock();
   process_heap.announce_fork();  // a thread in the shared front may be waiting for a sweep
   if (!in_shared) shared_lock.lock();
@@ -92,8 +96,9 @@ void after_fork_in_child() {
   shared_lock.reset();
   in_shared = false;
   init_lock.reset();
-  process_heap.after_fork_in_child(thread_front);
-  if (shared_front != thread_front) shared_front = nullptr;  // given up with the other threads' fronts
+  process_heap.after_fork_in_child(own_front);
+  trace::after_fork_in_child();
+  if (shared_front != own_front) shared_front = nullptr;  // given up with the other threads' fronts
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
   if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
   attach_stats_page();
@@ -106,11 +111,27 @@ void say_line(const char* complete) {
   os::write_error(line.c_str(), line.size());
 }
 
+// From here on every call of this thread, and of threads to come, is recorded.
+void start_trace() {
+  const char* path = process_heap.options().trace;
+  if constexpr (kMallocUtrace && os::kKernelTraces) {
+    if (strcmp(path, kDefaultTrace) == 0) {
+      trace::start_kernel();
+      thread_front = nullptr;
+      return;
+    }
+  }
+  if (path[0] == '\0') return;
+  const HeapCount live = process_heap.count_live();
+  if (trace::start(path, live.chunks, live.bytes)) thread_front = nullptr;
+}
+
 // Before main, and before most other constructors; the heap may have served allocations already.
 __attribute__((constructor(101))) void at_start() {
   if (!ready()) return;
   configure(revoker);  // the environment may not have been there before
   if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
+  start_trace();
   attach_stats_page();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
@@ -119,6 +140,10 @@ __attribute__((constructor(101))) void at_start() {
 __attribute__((destructor(101))) void at_exit() {
   if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
   process_heap.publish_statistics();
+  if (trace::recording()) {
+    const HeapCount live = process_heap.count_live();
+    trace::finish(live.chunks, live.bytes);
+  }
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) page->finished = 1;
   if (process_heap.options().stats) print_statistics();
   if constexpr (kDebug) {
@@ -130,9 +155,10 @@ __attribute__((destructor(101))) void at_exit() {
 
 constinit ProcessAllocator process_heap(memory, revoker);
 __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread ThreadFront* own_front __attribute__((tls_model("initial-exec"))) = nullptr;
 
 ThreadFront* attach_thread() {
-  if (thread_front != nullptr) return thread_front;
+  if (own_front != nullptr) return own_front;
   if (thread_ending || !ready()) return nullptr;
   {
     LockGuard guard(init_lock);
@@ -140,7 +166,8 @@ ThreadFront* attach_thread() {
   }
   ThreadFront* front = process_heap.make_front();
   if (front == nullptr) return nullptr;
-  thread_front = front;
+  own_front = front;
+  if (!trace::recording()) thread_front = front;
   // Where this fails the front is not given up when the thread ends: memory is kept, nothing is unsafe.
   if (have_exit_key) pthread_setspecific(exit_key, front);
   return front;

@@ -8,6 +8,7 @@
 #include "revoke/cheribsd_kernel.hpp"
 #include "revoke/conservative.hpp"
 #include "revoke/none.hpp"
+#include "trace/recorder.hpp"
 
 namespace nonreuse {
 
@@ -20,8 +21,12 @@ using ProcessAllocator = Allocator<SystemMemory, ProcessRevoker>;
 
 extern ProcessAllocator process_heap;
 
-// The calling thread's front; nullptr before its first allocation, and after its last destructor has run.
+// The calling thread's front; nullptr before its first allocation, and after its last destructor has run, and
+// while calls are recorded: then every call takes the way of threads without a front, which looks for it and
+// records. So calls that are not recorded cost what they cost without a recorder.
 extern __thread ThreadFront* thread_front __attribute__((tls_model("initial-exec")));
+// The same, whether or not calls are recorded.
+extern __thread ThreadFront* own_front __attribute__((tls_model("initial-exec")));
 
 // Makes the heap ready and gives the thread its front. nullptr where it can have none (the thread is ending,
 // or memory is out): then call with the shared front, under its lock.
@@ -29,10 +34,53 @@ ThreadFront* attach_thread();
 ThreadFront* lock_shared_front();  // nullptr: no memory for even that, or held already; nothing is locked
 void unlock_shared_front();
 
+// What is recorded of a call: before() it is made, or after() it with its result.
+struct Unwatched {
+  void before() const {}
+  template <class Result>
+  void after(const Result&) const {}
+};
+inline uint64_t number_of(const void* pointer) {
+  return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(pointer));
+}
+struct WatchedMalloc : Unwatched {
+  explicit WatchedMalloc(size_t bytes) : size(bytes) {}
+  template <class Made>
+  void after(const Made& made) const {
+    trace::note_malloc(size, number_of(made.get()));
+  }
+  size_t size;
+};
+struct WatchedAligned : Unwatched {
+  WatchedAligned(size_t step, size_t bytes) : alignment(step), size(bytes) {}
+  template <class Made>
+  void after(const Made& made) const {
+    trace::note_aligned(alignment, size, number_of(made.get()));
+  }
+  size_t alignment, size;
+};
+struct WatchedRealloc : Unwatched {
+  WatchedRealloc(const void* given, size_t bytes) : old(given), size(bytes) {}
+  template <class Made>
+  void after(const Made& made) const {
+    trace::note_realloc(number_of(old), size, number_of(made.get()));
+  }
+  const void* old;
+  size_t size;
+};
+struct WatchedFree : Unwatched {
+  explicit WatchedFree(const void* given) : old(given) {}
+  void before() const { trace::note_free(number_of(old)); }
+  const void* old;
+};
+
 // Runs body(front) with a front of this thread, or the shared one; `otherwise` where there is neither.
 template <class Body, class Result>
-NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise) {
-  if (ThreadFront* front = attach_thread()) return body(*front);
+NONREUSE_ALWAYS_INLINE Result with_found_front(Body&& body, Result otherwise) {
+  ThreadFront* own = own_front;
+  if (own == nullptr) own = attach_thread();
+  if (own != nullptr) [[likely]]
+    return body(*own);
   ThreadFront* shared = lock_shared_front();
   if (shared == nullptr) return otherwise;
   const Result result = body(*shared);
@@ -40,11 +88,20 @@ NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise) {
   return result;
 }
 
-template <class Body, class Result>
-NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise) {
+template <class Body, class Result, class Watch>
+NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise, Watch watch) {
+  const bool watched = trace::recording();
+  if (watched) watch.before();
+  const Result result = with_found_front(body, otherwise);
+  if (watched) watch.after(result);
+  return result;
+}
+
+template <class Body, class Result, class Watch = Unwatched>
+NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise, Watch watch = {}) {
   if (ThreadFront* front = thread_front) [[likely]]
     return body(*front);
-  return with_some_front(body, otherwise);
+  return with_some_front(body, otherwise, watch);
 }
 
 // Prints the statistics on standard error.

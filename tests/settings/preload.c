@@ -57,6 +57,11 @@ int main(void) {
   }
   int status = 1;
   require(waitpid(child, &status, 0) == child && status == 0, "the child of a fork");
+#if MALLOC_UTRACE
+  require(unlink("nonreuse.trace") == 0, "the trace is there");
+#else
+  require(access("nonreuse.trace", F_OK) != 0, "there is no trace");
+#endif
   puts("done");
   return 0;
 }

@@ -42,6 +42,7 @@ TEST(Settings, OptionsStartFromTheSettings) {
   EXPECT_EQ(options.percent, uint64_t{DEFAULT_FREEBUF_PERCENT});
   EXPECT_EQ(options.sweep_size, uint64_t{DEFAULT_SWEEP_SIZE});
   EXPECT_EQ(options.stats, SWEEP_STATS != 0);
+  EXPECT_STREQ(options.trace, MALLOC_UTRACE != 0 ? "nonreuse.trace" : "");
 }
 
 TEST(Settings, LocksAreOfTheChosenKind) {
