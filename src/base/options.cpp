@@ -44,7 +44,7 @@ constexpr std::array kRows = {
          "microseconds that a sweep may stop threads, if it can; longer ones read beside them (0: any)"},
         offsetof(Options, pause)},
     Row{{"readers", OptionType::number, nullptr, 0, 0, 15, nullptr,
-         "processes that may help a sweep to read memory, where there are processors for them"},
+         "processes that may help to read memory in a stop, where there are processors for them"},
         offsetof(Options, readers)},
     Row{{"cpu", OptionType::number, nullptr, 0, 1, 100, nullptr,
          "percent of CPU time that sweeping may take while memory allows it"},
@@ -351,7 +351,7 @@ Options default_options() {
   options.sweep_size = kDefaultSweepSize;
   options.unmap = 1024 * kKiB;
   options.pause = 0;
-  options.readers = 1;
+  options.readers = 0;
   options.cpu = 5;
   options.stop_timeout = 1000;
   options.stop = StopChoice::automatic;

@@ -143,7 +143,8 @@ class Allocator {
   void put_away_large(Run chunk);
   void append(ThreadFront& front, Run chunk);
   NONREUSE_NOINLINE void seal(ThreadFront& front);
-  NONREUSE_NOINLINE void consider_sweep();
+  NONREUSE_NOINLINE void consider_sweep(bool hurried = false);
+  void await_reader_for_fork();
   bool shrink(ThreadFront& front, Wild pointer, Run chunk, Granules length);
   bool lengthen(Wild pointer, Run chunk, Granules length);
 

@@ -69,7 +69,9 @@ void Allocator<P, R>::wait_if_asked() {
              sweep_is_open() && !sweep_is_ready();
     };
     for (int look = 0; look < 1000 && waits(); ++look) revoker_.await(kLook);
-    consider_sweep();
+    const bool in_vain = waits();
+    if (in_vain) calm_.store(false, std::memory_order_relaxed);
+    consider_sweep(in_vain);
   }
 }
 
@@ -80,8 +82,25 @@ uint64_t Allocator<P, R>::limit(uint64_t threshold) const {
   return options_.max != 0 && most > options_.max ? options_.max : most;
 }
 
+// A thread that wants to fork needs the sweep lock. It may wait for the caller as well (shared front): not
+// longer than memory is read.
 template <MemoryPlatform P, Revoker R>
-void Allocator<P, R>::consider_sweep() {
+void Allocator<P, R>::await_reader_for_fork() {
+  if constexpr (requires { revoker_.await(0); }) {
+    constexpr uint64_t kLook = 1'000'000;  // nanoseconds
+    while (fork_waits_.load(std::memory_order_relaxed) && sweep_is_open() && !sweep_is_ready())
+      revoker_.await(kLook);
+  }
+}
+
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::consider_sweep(bool hurried) {
+  if constexpr (requires { revoker_.leftover(); }) {
+    if (revoker_.leftover() && sweep_lock_.try_lock()) {
+      revoker_.tidy();
+      sweep_lock_.unlock();
+    }
+  }
   // A process that has a copy of the sweep, or shares it (vfork), has no part in it.
   if (sweep_is_open() && os::process_id() != owner_) return;
   const auto due = [&] {
@@ -90,7 +109,8 @@ void Allocator<P, R>::consider_sweep() {
   };
   if (!due()) return;
   // One sweeps, the others go on; only who outruns the sweep by far waits for it.
-  const bool hurry = quarantine_.pending_bytes() >= limit(policy_.threshold(options_, live_bytes()));
+  const bool hurry =
+      hurried || quarantine_.pending_bytes() >= limit(policy_.threshold(options_, live_bytes()));
   if (sweep_is_open() && !sweep_is_ready() && !hurry) return;
   if (!sweep_lock_.try_lock()) {
     if (!hurry || os::process_id() != owner_) return;
@@ -114,13 +134,15 @@ SweepResult Allocator<P, R>::sweep_all() {
   bool again = sweep_is_open();  // painted before this call
   for (bool more = true; more;) {
     const SweepResult pass = sweep_pass(&more);
-    if (pass == SweepResult::pending && sweep_is_open()) {
-      // A thread that wants to fork needs the lock.
-      sweep_lock_.unlock();
-      while (fork_waits_.load(std::memory_order_relaxed)) os::yield();
-      sweep_lock_.lock();
-      more = true;
-      continue;
+    if constexpr (requires { revoker_.await(0); }) {
+      if (pass == SweepResult::pending) {
+        // A thread that wants to fork needs the lock.
+        sweep_lock_.unlock();
+        await_reader_for_fork();
+        sweep_lock_.lock();
+        more = true;
+        continue;
+      }
     }
     if (pass != SweepResult::nothing) result = pass;
     if (pass != SweepResult::done) break;
@@ -218,7 +240,10 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
       space_.tables(),
       {page, page + (page_ != nullptr ? kStatsPageBytes : 0)},
       [](void* context, Granule granule) { return self(context)->painted_chunk_at(granule); },
-      [](void* context, Granule granule) { return self(context)->tags_.covering(granule, kLargeChunk); },
+      [](void* context, Granule granule) {
+        const Run chunk = self(context)->tags_.covering(granule, kLargeChunk);
+        return chunk.length < kLargeChunk ? chunk : Run{};
+      },
       [](void* context, Run chunk) { return self(context)->is_trapped(chunk); },
       [](void* context, bool still) { self(context)->freeze(still); },
       [](void* context) { return self(context)->fork_waits_.load(std::memory_order_relaxed); },

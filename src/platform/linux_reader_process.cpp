@@ -72,7 +72,8 @@ Range ReaderProcess::own_memory() const {
 
 bool ReaderProcess::start(Job job, void* context, const int (&keep)[2]) {
   // A filter may end the program for calls that it does not know.
-  if (NONREUSE_SANITIZED || process_ != 0 || sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0)
+  if (NONREUSE_SANITIZED || process_ != 0 || running()) return false;
+  if (sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0 || !sys::children_stay_in_namespace())
     return false;
   if (!map_area()) return false;
   const uintptr_t thread = reinterpret_cast<uintptr_t>(area_->thread) + kThreadRoom;
@@ -101,7 +102,7 @@ bool ReaderProcess::start(Job job, void* context, const int (&keep)[2]) {
     __atomic_store_n(&alive_, 0u, __ATOMIC_RELEASE);
     return false;
   }
-  process_ = static_cast<int>(process);
+  __atomic_store_n(&process_, static_cast<int>(process), __ATOMIC_RELAXED);
   return true;
 }
 
@@ -124,16 +125,17 @@ size_t ReaderProcess::processors() {
   return count;
 }
 
-void ReaderProcess::kill() const {
-  if (process_ != 0) sys::call(SYS_kill, process_, SIGKILL);
+bool ReaderProcess::kill() const {
+  return process_ == 0 || !sys::failed(sys::call(SYS_kill, process_, SIGKILL));
 }
 
 bool ReaderProcess::reap() {
   int status = 0;
-  // It has written its end and runs no more code of ours. ECHILD: the program waits with __WALL itself.
-  while (process_ != 0 && sys::call(SYS_wait4, process_, &status, __WALL, nullptr) == -EINTR) {
+  // It has written its end and runs no more code of ours. ECHILD: the program waits for such processes
+  // itself.
+  while (process_ != 0 && sys::call(SYS_wait4, process_, &status, __WCLONE, nullptr) == -EINTR) {
   }
-  process_ = 0;
+  __atomic_store_n(&process_, 0, __ATOMIC_RELAXED);
   return returned_;
 }
 

@@ -2,6 +2,7 @@
 // without the program's handlers, be no thread when the program counts its threads), it may.
 #pragma once
 
+#include <fcntl.h>
 #include <sched.h>
 
 #include "platform/attributes.hpp"
@@ -17,6 +18,21 @@ struct SpawnPlace {
   uintptr_t thread_pointer;  // or kCallersThread
   uint32_t* ended;  // the kernel writes 0 there when the process ends, and wakes it as a shared futex
 };
+
+// False where the next child would be the first process of another process-id namespace, which ends with it
+// (unshare(2) or setns(2) with CLONE_NEWPID), or where that cannot be told. The program's own first child
+// must be that.
+NONREUSE_READS_ANY_MEMORY inline bool children_stay_in_namespace() {
+  char ours[64], childrens[64];
+  const long length = call(SYS_readlinkat, AT_FDCWD, "/proc/thread-self/ns/pid", ours, sizeof ours);
+  const long other =
+      call(SYS_readlinkat, AT_FDCWD, "/proc/thread-self/ns/pid_for_children", childrens, sizeof childrens);
+  if (failed(length) || length != other) return false;
+  for (long i = 0; i < length; ++i) {
+    if (ours[i] != childrens[i]) return false;
+  }
+  return true;
+}
 
 // Runs `function(argument)` in the new process, which exits with what that returns. Its process id, or
 // -errno. It has no exit signal: no wait(2) but one with __WALL or __WCLONE sees it. Its table of descriptors

@@ -396,7 +396,7 @@ NONREUSE_UNINSTRUMENTED bool helper_has_left(StopArea& area) {
 }
 
 NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
-  if (filter_may_kill_us()) return StopOutcome::refused;
+  if (filter_may_kill_us() || !sys::children_stay_in_namespace()) return StopOutcome::refused;
   area.outcome = StopOutcome::lacking;  // until the helper says more: something may end it before
   area.helper_was_killed = false;
   area.permission_missing = false;

@@ -28,8 +28,10 @@ class ReaderProcess {
   bool running() const { return __atomic_load_n(&alive_, __ATOMIC_ACQUIRE) != 0; }
   // Until it has ended, or nanoseconds have passed.
   void wait(uint64_t at_most_ns) const;
-  // Ends it, soon.
-  void kill() const;
+  // Ends it, soon. False where the program may not, any more: it has dropped its rights since.
+  bool kill() const;
+  // It has ended, and was not reaped. Any thread.
+  bool leftover() const { return __atomic_load_n(&process_, __ATOMIC_RELAXED) != 0 && !running(); }
   // After its end. True where the job returned; false where the process was killed, or faulted.
   bool reap();
   // Calls read(context). False where that touched memory that cannot be read; it ended there.

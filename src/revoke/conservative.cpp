@@ -28,13 +28,17 @@ RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFi
     restarts_ = kRestarts;
     open_.store(true, std::memory_order_release);
   }
-  if (under_way()) {
-    if (!take_over(request)) return RevokeOutcome::pending;
+  // One that is over may have pages to disarm still.
+  Left left = Left::yes;
+  if (under_way())
+    left = take_over(request);
+  else if ((left = reader_left(request)) == Left::yes)
+    tidy();
+  if (left != Left::yes) return left == Left::stuck ? RevokeOutcome::retry : RevokeOutcome::pending;
+  if (under_way())
     state_.request = request;  // as things are now
-  } else {
-    end_reader();
+  else
     begin(request);
-  }
   self_thread_pointer_ = os::thread_identity();
   // Registers that calls preserve go to this stack, below the frames that hold the program's own.
   RevokeOutcome outcome = RevokeOutcome::retry;
@@ -68,11 +72,10 @@ bool ConservativeRevoker::worth_reading_beside(const RevokeRequest& request) con
   return whole_pause > pause * 1000;
 }
 
-// Goes on with the sweep as far as it gets without the threads. True where their stop is all that is left;
-// false where the reader is at work.
-bool ConservativeRevoker::take_over(const RevokeRequest& request) {
+// Goes on with the sweep as far as it gets without the threads. `yes` where their stop is all that is left.
+ConservativeRevoker::Left ConservativeRevoker::take_over(const RevokeRequest& request) {
   for (;;) {
-    if (!reader_left(request)) return false;
+    if (const Left left = reader_left(request); left != Left::yes) return left;
     switch (state_.phase) {
       case SweepPhase::whole:
       case SweepPhase::disarm:  // of the sweep before
@@ -80,51 +83,48 @@ bool ConservativeRevoker::take_over(const RevokeRequest& request) {
         begin(request);
         if (state_.tracker.begin() && start_reader(SweepPhase::beside)) break;
         state_.tracker.end();
-        return true;
+        return Left::yes;
       case SweepPhase::beside:
       case SweepPhase::round:  // it did not come to its end: something killed it
         state_.tracker.end();
         request.shadow->forget_all_hits(request.top);
         begin(request);
-        return true;
+        return Left::yes;
       case SweepPhase::again:
         // Nobody came for a while, and more was written.
-        if (restarts_ == 0 || os::now_ns() - read_until_ns_ < kStale) return true;
+        if (restarts_ == 0 || os::now_ns() - read_until_ns_ < kStale) return Left::yes;
         --restarts_;
-        if (!start_reader(SweepPhase::round)) return true;
+        if (!start_reader(SweepPhase::round)) return Left::yes;
         break;
     }
   }
 }
 
-// False while there is a reader, and it cannot be waited for.
-bool ConservativeRevoker::reader_left(const RevokeRequest& request) {
+// Waits for the end of the reader, as far as the request allows that.
+ConservativeRevoker::Left ConservativeRevoker::reader_left(const RevokeRequest& request) {
   const auto progress = [&] { return state_.progress.load(std::memory_order_relaxed); };
   uint64_t since = os::now_ns(), seen = progress();
   while (reader_.running()) {
-    if (!request.wait || request.hurry(request.context)) return false;
+    if (!request.wait || request.hurry(request.context)) return Left::not_yet;
     reader_.wait(kLook);
+    const uint64_t waited = os::now_ns() - since;
     if (seen != progress()) {
       seen = progress();
       since = os::now_ns();
-    } else if (os::now_ns() - since > kStuck) {
-      reader_.kill();  // it was stopped, perhaps
+    } else if (waited > kStuck && (!reader_.kill() || waited > 2 * kStuck)) {
+      return Left::stuck;  // it was stopped, perhaps
     }
   }
   reader_.reap();
-  return true;
+  return Left::yes;
 }
 
-// Of a sweep that is over: it has pages to disarm still, which ends by itself.
-void ConservativeRevoker::end_reader() {
-  if (state_.phase != SweepPhase::disarm) return;
-  const uint64_t begin = os::now_ns();
-  while (reader_.running()) {
-    reader_.wait(kLook);
-    if (os::now_ns() - begin > kStuck) reader_.kill();
-  }
+// Whatever it has left behind once it has ended. Of a sweep that is over.
+void ConservativeRevoker::tidy() {
+  if (under_way() || reader_.running()) return;
   reader_.reap();
-  state_.tracker.end();
+  if (state_.phase == SweepPhase::disarm) state_.tracker.end();
+  state_.phase = SweepPhase::whole;
 }
 
 bool ConservativeRevoker::start_reader(SweepPhase phase) {
@@ -181,9 +181,7 @@ void ConservativeRevoker::read_beside() {
     return;
   }
   if (state_.phase == SweepPhase::beside) {
-    start_team(true);
     walk();
-    dismiss_team();
     expand(true);
   }
   state_.phase = SweepPhase::round;
@@ -240,9 +238,6 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
 RevokeOutcome ConservativeRevoker::sweep_stopped(uintptr_t stack_pointer) {
   self_stack_pointer_ = stack_pointer;
   scan_registers();
-  for (size_t i = 0; i < SweepState::kUnread && i < state_.unread_count; ++i) {
-    scanner_.read(state_.unread[i], RootAccess::copied);
-  }
   const RootStatus status = walk();
   if (status != RootStatus::complete)
     return status == RootStatus::try_again ? RevokeOutcome::retry : RevokeOutcome::blind;
@@ -260,11 +255,11 @@ RootStatus ConservativeRevoker::walk() {
   *own++ = {self, self + sizeof *this};
   for (size_t i = 0; i < ReadingTeam::kMost; ++i) *own++ = team_.own_memory(i);
   const uint32_t refusals = copy_foreign_refusals();
-  const RootStatus status = walker_.walk(own_, static_cast<size_t>(own - own_), *this);
-  if (!team_.finish(scanner_)) {
-    state_.tracker.lose();
-    return RootStatus::try_again;
+  for (size_t i = 0; !state_.in_reader() && i < SweepState::kUnread && i < state_.unread_count; ++i) {
+    scanner_.read(state_.unread[i], RootAccess::copied);
   }
+  const RootStatus status = walker_.walk(own_, static_cast<size_t>(own - own_), *this);
+  if (!team_.finish(scanner_)) return RootStatus::try_again;
   // What the walker itself has not seen: helpers could not copy.
   const bool unread = status == RootStatus::complete && copy_foreign_refusals() != refusals;
   return unread ? RootStatus::try_again : status;
@@ -274,17 +269,14 @@ RootStatus ConservativeRevoker::walk() {
 void ConservativeRevoker::start_team(bool armed) {
   const Options& options = *state_.request.options;
   const uint64_t bytes = state_.request.live + root_bytes_;
-  const bool asks = armed && !state_.in_reader();  // the system, what was written to
-  const uint64_t expected = (bytes >> 10) * (asks ? kAskingPerMib : ns_per_mib_) >> 10;
-  const uint64_t others = state_.in_reader() ? 1 : 0;  // the reader is one of them
-  if (options.readers <= others || options.unaligned || expected < kWorthHelp) return;
+  const uint64_t expected = (bytes >> 10) * (armed ? kAskingPerMib : ns_per_mib_) >> 10;
+  if (options.readers == 0 || options.unaligned || expected < kWorthHelp) return;
   if (sweeps_alone_ != 0) {
     --sweeps_alone_;
     return;
   }
   const size_t processors = ReaderProcess::processors();
-  const size_t helpers =
-      options.readers - others < processors - 1 ? options.readers - others : processors - 1;
+  const size_t helpers = options.readers < processors - 1 ? options.readers : processors - 1;
   WriteTracker::Descriptors keep{{-1, -1}};
   if (armed) keep = state_.tracker.descriptors();
   team_.start(helpers, keep.pair);

@@ -35,6 +35,9 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   bool under_way() const { return open_.load(std::memory_order_acquire); }
   // A sweep is under way, and what is left is a short stop. Any thread.
   bool ready() const { return under_way() && !reader_.running(); }
+  // A reader has ended after its sweep: tidy() clears up, under the sweep lock.
+  bool leftover() const { return !under_way() && reader_.leftover(); }
+  void tidy();
   // Until ready(), or nanoseconds have passed. Any thread.
   void await(uint64_t at_most_ns) const { reader_.wait(at_most_ns); }
   void after_fork_in_child();
@@ -48,9 +51,9 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
 
   void begin(const RevokeRequest& request);
   bool worth_reading_beside(const RevokeRequest& request) const;
-  bool take_over(const RevokeRequest& request);
-  bool reader_left(const RevokeRequest& request);
-  void end_reader();
+  enum class Left : uint8_t { yes, not_yet, stuck };
+  Left take_over(const RevokeRequest& request);
+  Left reader_left(const RevokeRequest& request);
   bool start_reader(SweepPhase phase);
   RevokeOutcome sweep_spilled(uintptr_t stack_pointer);
   void note_speed();

@@ -7,6 +7,7 @@ namespace {
 
 constexpr unsigned kSpins = 4000;              // a helper that finds nothing, before it sleeps
 constexpr uint64_t kLastLook = 20'000'000;     // nanoseconds that a helper may take to end
+constexpr uint64_t kMoment = 50'000;           // nanoseconds
 constexpr uint64_t kNap = 50'000'000;          // nanoseconds of a helper's sleep
 constexpr uint64_t kStuck = 1'000'000'000;     // nanoseconds for a piece
 constexpr size_t kWorthGiving = 64 * 1024;     // bytes
@@ -26,6 +27,7 @@ void ReadingTeam::start(size_t helpers, const int (&keep)[2]) {
   root_bytes_ = heap_bytes_ = cpu_ns_ = 0;
   over_ = false;
   size_ = own_pieces_ = own_taken_ = 0;
+  failed_ = true;  // until finish() has seen all done
   begin_ns_ = os::now_ns();
   while (size_ < helpers && size_ < kMost) {
     places_[size_] = {this, &helpers_[size_]};
@@ -95,13 +97,16 @@ bool ReadingTeam::finish(MemoryScanner& leader) {
       os::cpu_pause();
       continue;
     }
-    if (os::now_ns() - begin > kStuck) {
+    const uint64_t waited = os::now_ns() - begin;
+    if (waited > kStuck) {
       for (size_t i = 0; i < size_; ++i) helpers_[i].kill();
     }
-    const bool alive = all_alive();
+    const bool alive = all_alive() && waited < 2 * kStuck;
     if (!alive && done_.load(std::memory_order_acquire) != given) return false;
-    os::yield();
+    // A sleep: by sched_yield(2) a thread of real-time priority would not leave the processor.
+    os::futex_wait(&bell_, bell_.load(std::memory_order_relaxed), kMoment);
   }
+  failed_ = false;
   end_ns_ = os::now_ns();
   waited_ns_ = end_ns_ - begin;
   return true;
@@ -109,7 +114,7 @@ bool ReadingTeam::finish(MemoryScanner& leader) {
 
 bool ReadingTeam::paid() const {
   const uint32_t helped = done_.load(std::memory_order_relaxed) - own_taken_;
-  return helped >= own_pieces_ / 4 && waited_ns_ * 8 <= end_ns_ - begin_ns_;
+  return !failed_ && helped >= own_pieces_ / 4 && waited_ns_ * 8 <= end_ns_ - begin_ns_;
 }
 
 void ReadingTeam::leave(MemoryScanner::Figures& figures, uint64_t& cpu_ns) {

@@ -1,5 +1,5 @@
-// Processes that help one reader of memory: the thread that has stopped the others, or a process that reads
-// beside them.
+// Processes that help the thread that has stopped the others to read memory. (Not the one that reads beside
+// them: if it was killed its helpers would go on for a while, and nobody could wait for them.)
 //
 // The leader gives pieces of memory into a ring, the helpers take them out, the leader takes, too, when it
 // has none left to give. A helper that is killed with a piece in its hands is noticed: then what was to be
@@ -52,6 +52,7 @@ class ReadingTeam {
   uint32_t own_pieces_ = 0;  // read by the leader
   uint32_t own_taken_ = 0;   // of these, out of the ring
   uint64_t begin_ns_ = 0, end_ns_ = 0, waited_ns_ = 0;
+  bool failed_ = false;
   ReadingTask ring_[kRing]{};
   std::atomic<uint32_t> given_{0}, taken_{0}, done_{0};
   std::atomic<uint32_t> asleep_{0};
