@@ -101,7 +101,8 @@ TEST_F(ReadingTeamTest, FindsWhatOneFinds) {
     ASSERT_TRUE(team_->finish(*leader_));
     EXPECT_EQ(hits_, hits) << helpers;
     EXPECT_EQ(summary_, summary) << helpers;
-    EXPECT_EQ(leave(), memory_.size() * sizeof(uint64_t)) << helpers << " helpers, leader " << leader_->figures.root_bytes;
+    EXPECT_EQ(leave(), memory_.size() * sizeof(uint64_t))
+        << helpers << " helpers, leader " << leader_->figures.root_bytes;
     EXPECT_TRUE(helpers_of_this_process().empty());
   }
 }
