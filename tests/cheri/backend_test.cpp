@@ -222,8 +222,7 @@ TEST_F(Generations, KeepsTheOrder) {
   while (world.machine.open()) world.machine.advance_revocation();
   log.clear();
   work(1);
-  EXPECT_EQ(log,
-            (std::vector<std::string>{"unpaint", "release fence", "paint", "fence", "epoch", "revoke"}));
+  EXPECT_EQ(log, (std::vector<std::string>{"unpaint", "release fence", "paint", "fence", "epoch", "revoke"}));
   world.kernel.log = nullptr;
 }
 
