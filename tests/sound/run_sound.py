@@ -16,6 +16,7 @@ from target import for_target, of_the_program  # noqa: E402
 # The system's malloc maps chunks above this size one by one: whether their addresses come back is up to the
 # kernel, so only the sizes up to it are asked of the control.
 CONTROL_SIZE = 40000
+SIZES = 7  # of hold's victims: a line for each
 LINE = re.compile(r"^size=(\d+) victims=(\d+) overlapped=(\d+) reused=(\d+)$", re.MULTILINE)
 
 
@@ -58,7 +59,7 @@ def main():
     if result.returncode == 77:
         print(result.stdout)
         return 77
-    if result.returncode != 0 or of_the_program(result.stderr) or not LINE.search(result.stdout):
+    if result.returncode != 0 or of_the_program(result.stderr) or len(LINE.findall(result.stdout)) != SIZES:
         print(f"{' '.join(command)}: ended with {result.returncode}\n{result.stdout}{result.stderr}")
         return 1
 
