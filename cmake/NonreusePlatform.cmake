@@ -13,15 +13,22 @@ elseif(CMAKE_SYSTEM_NAME STREQUAL "FreeBSD")
                   "project's own, and never run. There are no tests, launcher and benchmarks for this system. "
                   "docs/porting.md says what is known.")
 else()
-  message(FATAL_ERROR "dlmalloc_nonreuse: ${CMAKE_SYSTEM_NAME} is not supported by this version; Linux is.")
+  message(FATAL_ERROR "dlmalloc_nonreuse: ${CMAKE_SYSTEM_NAME} is not supported by this version; Linux is "
+                      "(FreeBSD is compiled only, never run).")
 endif()
-if(CMAKE_SIZEOF_VOID_P LESS 8)
+# CMAKE_SIZEOF_VOID_P is empty where CMake could not link a program, so the compiler alone is asked as well.
+include(CheckCXXSourceCompiles)
+function(nonreuse_detect_narrow_pointers)
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  check_cxx_source_compiles("extern int narrow[sizeof(void*) < 8 ? 1 : -1];" NONREUSE_POINTERS_ARE_NARROW)
+endfunction()
+nonreuse_detect_narrow_pointers()
+if(NONREUSE_POINTERS_ARE_NARROW OR (CMAKE_SIZEOF_VOID_P AND CMAKE_SIZEOF_VOID_P LESS 8))
   message(FATAL_ERROR "dlmalloc_nonreuse: 32-bit targets are not supported: the heap reserves one large "
                       "address range. Build for a 64-bit target.")
 endif()
 
 # The compiler knows best what it compiles for; CMAKE_SYSTEM_PROCESSOR is the host's in many cross builds.
-include(CheckCXXSourceCompiles)
 function(nonreuse_detect_processor result)
   foreach(pair "x86_64:defined(__x86_64__)" "aarch64:defined(__aarch64__)"
                "riscv64:defined(__riscv) && __riscv_xlen == 64")

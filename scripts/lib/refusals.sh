@@ -36,8 +36,16 @@ chmod +x "$folder/cc32" "$folder/c++32"
 if [[ $(uname -m) == x86_64 ]]; then
   refused "a 32-bit build" "32-bit targets are not supported" configure \
     -DCMAKE_C_COMPILER="$folder/cc32" -DCMAKE_CXX_COMPILER="$folder/c++32"
+  # A compiler that cannot link tells CMake nothing about the pointer's size.
+  for compiler in cc c++; do
+    printf '#!/bin/sh\nexec %s -m32 -Wl,--no-such-option "$@"\n' $compiler >"$folder/${compiler}32"
+  done
+  refused "a 32-bit build that cannot link" "32-bit targets are not supported" configure \
+    -DCMAKE_C_COMPILER="$folder/cc32" -DCMAKE_CXX_COMPILER="$folder/c++32" \
+    -DCMAKE_C_COMPILER_WORKS=1 -DCMAKE_CXX_COMPILER_WORKS=1
 fi
-refused "another system" "FreeBSD is not supported by this version" configure -DCMAKE_SYSTEM_NAME=FreeBSD \
+refused "another system" "NetBSD is not supported by this version; Linux is \(FreeBSD is compiled only" configure \
+  -DCMAKE_SYSTEM_NAME=NetBSD \
   -DCMAKE_C_COMPILER_WORKS=1 -DCMAKE_CXX_COMPILER_WORKS=1
 refused "a setting that is no number" "FREEBUF_MODE=yes is not a number" configure -DFREEBUF_MODE=yes
 refused "an unknown sanitizer" "is not one of address, thread, undefined" configure -DNONREUSE_SANITIZE=memory

@@ -10,7 +10,7 @@
 namespace nonreuse {
 
 inline constexpr uint64_t kStatsPageMagic = 0x31656c6261746e6fULL;  // "ontable1"
-inline constexpr size_t kStatsPageBytes = 4096;
+inline constexpr size_t kStatsPageBytes = 4096;  // of the file's format, whatever a page of memory is
 
 struct StatsPage {
   uint64_t magic;

@@ -37,13 +37,14 @@ class File {
 // The text of PT_INTERP. Header is Elf64_Ehdr or Elf32_Ehdr, Segment the program header that goes with it.
 template <class Header, class Segment>
 std::string find_interpreter(const File& file, const Header& header) {
-  constexpr size_t kMostSegments = 4096;
+  // Bounds on what a broken file may ask for, not page sizes; no path is longer than PATH_MAX.
+  constexpr size_t kMostSegments = 4096, kLongestPath = 4096;
   if (header.e_phentsize != sizeof(Segment) || header.e_phnum > kMostSegments) return "";
   const std::vector<char> table = file.read(header.e_phoff, header.e_phnum * sizeof(Segment));
   for (size_t at = 0; at + sizeof(Segment) <= table.size(); at += sizeof(Segment)) {
     Segment segment;
     memcpy(&segment, table.data() + at, sizeof(segment));
-    if (segment.p_type != PT_INTERP || segment.p_filesz > 4096) continue;
+    if (segment.p_type != PT_INTERP || segment.p_filesz > kLongestPath) continue;
     const std::vector<char> text = file.read(segment.p_offset, segment.p_filesz);
     return {text.data(), strnlen(text.data(), text.size())};
   }

@@ -24,7 +24,8 @@ namespace nonreuse::launcher {
 namespace {
 
 constexpr uint32_t kTurnMask = (1u << 22) - 1;
-constexpr size_t kPage = 4096;
+// The smallest page of any machine; larger ones are touched more than once.
+constexpr size_t kTouchStep = 4096;
 
 struct Counters {
   uint64_t calls = 0, made = 0, resized = 0, freed = 0, requested = 0, failed = 0, corrupted = 0;
@@ -57,7 +58,8 @@ uint64_t status_bytes(const char* name) {
 // A program writes to its memory: the slot's number at the start, to be found again, and a byte in each page.
 void fill(char* block, uint64_t from, uint64_t size, uint64_t slot) {
   if (size >= sizeof slot) memcpy(block, &slot, sizeof slot);
-  for (uint64_t at = (from + kPage) / kPage * kPage; at < size; at += kPage) block[at] = 1;
+  for (uint64_t at = (from + kTouchStep) / kTouchStep * kTouchStep; at < size; at += kTouchStep)
+    block[at] = 1;
 }
 
 bool intact(const char* block, uint64_t size, uint64_t slot) {
@@ -154,8 +156,9 @@ void* thread_main(void* number) {
     perform(calls[i], count);
     if (i % kForget != 0 || i < mine.first + kForget) continue;
     char* from = reinterpret_cast<char*>(calls + (i - kForget));
-    from = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(from) + kPage - 1) & ~(kPage - 1));
-    madvise(from, (kForget * sizeof(ReplayCall) & ~(kPage - 1)) - kPage, MADV_DONTNEED);
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    from = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(from) + page - 1) & ~(page - 1));
+    madvise(from, (kForget * sizeof(ReplayCall) & ~(page - 1)) - page, MADV_DONTNEED);
   }
   pthread_mutex_lock(&total_lock);
   total.calls += count.calls;

@@ -172,18 +172,21 @@ TEST_F(Backend, SwitchedOffNothingIsRevoked) {
 }
 
 TEST_F(Backend, EveryFreeRevokesAtOnce) {
-  world.revoker.set({.every_free = true});
-  for (const size_t size : {size_t{40}, size_t{5000}, size_t{100'000}}) {
-    Capability& held = world.machine.registers(0)[0];
-    held = world.allocate(0, size);
-    world.release(0, held);
-    EXPECT_FALSE(held.tag) << size;
-    held = world.allocate(0, size);
-    const Capability moved = world.reallocate(0, held, size * 3);
-    EXPECT_TRUE(!held.tag || moved.address == held.address) << size;
-    world.release(0, moved);
+  for (const bool asynchronous : {false, true}) {
+    SCOPED_TRACE(asynchronous ? "asynchronous" : "synchronous");
+    world.revoker.set({.every_free = true, .asynchronous = asynchronous});
+    for (const size_t size : {size_t{40}, size_t{5000}, size_t{100'000}}) {
+      Capability& held = world.machine.registers(0)[0];
+      held = world.allocate(0, size);
+      world.release(0, held);
+      EXPECT_FALSE(held.tag) << size;
+      held = world.allocate(0, size);
+      const Capability moved = world.reallocate(0, held, size * 3);
+      EXPECT_TRUE(!held.tag || moved.address == held.address) << size;
+      world.release(0, moved);
+    }
+    EXPECT_TRUE(world.machine.shadow_clear());
   }
-  EXPECT_TRUE(world.machine.shadow_clear());
 }
 
 class Generations : public testing::Test {
@@ -208,6 +211,20 @@ class Generations : public testing::Test {
   }
   World world{config()};
 };
+
+// Neither generation's paint may reach the kernel after its epoch was read, nor the older's unpainting after
+// its memory was handed out.
+TEST_F(Generations, KeepsTheOrder) {
+  std::vector<std::string> log;
+  world.kernel.log = &log;
+  work(1);
+  EXPECT_EQ(log, (std::vector<std::string>{"paint", "fence", "epoch", "revoke"}));
+  while (world.machine.open()) world.machine.advance_revocation();
+  log.clear();
+  work(1);
+  EXPECT_EQ(log, (std::vector<std::string>{"unpaint", "release fence", "paint", "fence", "epoch", "revoke"}));
+  world.kernel.log = nullptr;
+}
 
 TEST_F(Generations, TheOlderIsReleasedWhileTheYoungerWaits) {
   Capability& older = world.machine.registers(0)[0];

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -63,6 +64,7 @@ class WorldOf : public Listener {
     size_t size = 0;
     bool live = false, moving = false;
     bool revoked = false;  // no capability to it may be left
+    uint64_t written = 0;  // bytes from its start that the program could write so far
   };
   const Allocation& allocation(uint32_t id) const { return allocations_[id]; }
   const WorldConfig& config() const { return config_; }
@@ -70,10 +72,10 @@ class WorldOf : public Listener {
 
   // ---- the program's calls ----------------------------------------------------------------------------
   Capability allocate(unsigned thread, size_t size) {
-    return given(heap.allocate(*fronts[thread], size), size, 1, 0);
+    return given(heap.allocate(*fronts[thread], size), size, 1, 0, 0);
   }
   Capability allocate_aligned(unsigned thread, size_t alignment, size_t size) {
-    return given(heap.allocate_aligned(*fronts[thread], alignment, size), size, alignment, 0);
+    return given(heap.allocate_aligned(*fronts[thread], alignment, size), size, alignment, 0, 0);
   }
   void release(unsigned thread, const Capability& c) {
     if (c.ghost != 0) allocations_[c.ghost].live = false;
@@ -87,7 +89,10 @@ class WorldOf : public Listener {
     if (!payload) return {};
     const bool moved = payload.get().address != c.address;
     if (moved) allocations_[before].live = false;
-    return given(payload, size, 1, moved ? 0 : before, true);
+    // What was copied is the program's own, and what lay in the same chunk before it was made smaller, too.
+    const uint64_t old = moved ? std::min<uint64_t>(static_cast<uint64_t>(c.bounds.length()), size)
+                               : allocations_[before].written;
+    return given(payload, size, 1, moved ? 0 : before, old);
   }
   size_t usable(const Capability& c) { return heap.usable_size(wild(c)); }
   SweepResult revoke() { return heap.revoke(*fronts[0]); }
@@ -141,9 +146,9 @@ class WorldOf : public Listener {
  private:
   uint32_t& owner(uint64_t address) { return owners_.get()[(address - machine.claim_base()) / kGranule]; }
 
+  // `old`: so many bytes at the start may hold anything; behind them everything must be clean.
   template <class Payload>
-  Capability given(const Payload& payload, size_t size, size_t alignment, uint32_t same,
-                   bool resized = false) {
+  Capability given(const Payload& payload, size_t size, size_t alignment, uint32_t same, uint64_t old) {
     if (!payload) return {};
     Capability c = payload.get();
     const Format& format = machine.format();
@@ -158,7 +163,7 @@ class WorldOf : public Listener {
     const uint32_t id = same != 0 ? same : static_cast<uint32_t>(allocations_.size());
     if (same == 0) allocations_.emplace_back();
     c.ghost = id;
-    allocations_[id] = {c, size, true, false, false};
+    allocations_[id] = {c, size, true, false, false, std::max(old, length)};
     const uint64_t end = c.address + (length == 0 ? 1 : length);
     for (uint64_t at = c.address; at < end; at += kGranule) {
       const uint32_t before = owner(at);
@@ -166,9 +171,9 @@ class WorldOf : public Listener {
         violate("allocation " + std::to_string(id) + " overlaps live allocation " + std::to_string(before));
       }
       owner(at) = id;
-      if (!resized && machine.tag_at(at)) violate("handed out with a capability left in it");
+      if (at >= c.address + old && machine.tag_at(at)) violate("handed out with a capability left in it");
     }
-    for (uint64_t at = c.address; !resized && at < c.address + size; ++at) {
+    for (uint64_t at = c.address + old; at < c.address + length; ++at) {
       if (*machine.host(at) == 0) continue;
       violate("handed out with old content");
       break;
