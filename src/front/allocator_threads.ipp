@@ -8,6 +8,7 @@ namespace nonreuse {
 template <MemoryPlatform P, Revoker R>
 ThreadFront* Allocator<P, R>::make_front() {
   LockGuard guard(quarantine_.lock());
+  quarantine_.prepare_locked();
   for (ThreadFront* front = fronts_; front != nullptr; front = front->next) {
     if (front->in_use) continue;
     front->in_use = true;

@@ -63,6 +63,11 @@ class Quarantine {
     add(sealed_chunks_, batch->count.load(std::memory_order_relaxed) - batch->taken);
   }
 
+  // Room for the first large chunks: when memory is out it is too late, and with room a sweep can make more.
+  void prepare_locked() {
+    if (large_capacity_ == 0) grow_large();
+  }
+
   // A large chunk enters. False: no memory for its entry; the chunk is then never released. Locked.
   bool add_large_locked(Run chunk, bool trapped) {
     if (large_count_ == large_capacity_ && !grow_large()) return false;
