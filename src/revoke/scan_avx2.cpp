@@ -64,9 +64,9 @@ uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count
     }
   }
   news += test_offsets(target, buffer, buffered);
-  // What was read must not stay behind in registers that calls do not preserve: a thread that saves them on its
-  // stack (the dynamic linker does, at the first call of a function) and ends would hold chunks back for as long
-  // as the C library keeps that stack.
+  // What was read must not stay behind in registers that calls do not preserve: a thread that saves them on
+  // its stack (the dynamic linker does, at the first call of a function) and ends would hold chunks back for
+  // as long as the C library keeps that stack.
   _mm256_zeroall();
   return news + scan_scalar(target, words + i, count - i);
 }
