@@ -3,10 +3,9 @@
 
   bench/pauses.py                                     16 MiB to 1 GiB, default options
   bench/pauses.py --live 1024 --options pause=1000    one size, other options
-  bench/pauses.py --live 16,64,256,1024,4096,8192 --seconds 60 --json pauses.json
+  bench/pauses.py --live 16,64,256,1024,4096,8192 --seconds 60 --chart pauses.svg
 
-Pauses are taken from the inside (the library's histogram, whose buckets are powers of two: the figure is a
-bound from above) and from the outside (how late a thread of real-time priority wakes up that wants to run
+Pauses are taken from the inside (the library's own figure for each stop) and from the outside (how late a thread of real-time priority wakes up that wants to run
 every 200 us; of as many of its longest delays as there were stops, the 99th percentile). Operations are
 lookups of 64 objects and the replacement of one. Measures only; it asserts nothing but that every run ends.
 """
@@ -25,27 +24,57 @@ sys.path.insert(0, str(HERE.parent / "tests" / "real"))
 import measure  # noqa: E402
 
 
-def percentile_bound(histogram: list[int], percent: float) -> float:
-    """Microseconds: the upper end of the bucket in which the percentile lies; 0 if nothing was counted."""
-    wanted = sum(histogram) * percent / 100
-    seen = 0
-    for bucket, count in enumerate(histogram):
-        seen += count
-        if count and seen >= wanted:
-            return (2 << bucket) / 1000
-    return 0.0
+def percentile(longest_first: list[int], percent: float) -> float:
+    """Of values in descending order; 0 if there are none."""
+    if not longest_first:
+        return 0
+    return longest_first[min(len(longest_first) - 1, int(len(longest_first) * (100 - percent) / 100))]
+
+
+def figures(result: dict) -> dict:
+    """What the table and the chart show; times in milliseconds."""
+    return {
+        "mean pause": result["pause_ns"] / max(result["stops"], 1) / 1e6,
+        "p99 pause": percentile(result["pauses_us"], 99) / 1000,
+        "p99 outside": percentile(result["latest_us"][: max(result["stops"], 1)], 99) / 1000,
+        "mean sweep": result["sweep_ns"] / max(result["sweeps"], 1) / 1e6,
+    }
 
 
 def row(result: dict, name: str) -> str:
-    sweeps, beside, stops, pause_ns, sweep_ns, reread = result["sweeps_concurrent_stops_pausens_sweepns_reread"]
-    outside = sorted(result["latest_us"][: max(stops, 1)])
-    p99 = outside[min(len(outside) - 1, int(len(outside) * 0.99))] if outside else 0
+    times = figures(result)
     return (
-        f"| {result['live_mib']} MiB | {name} | {sweeps} ({beside}) | "
-        f"{pause_ns / max(stops, 1) / 1e6:.2f} | {percentile_bound(result['pause_histogram'], 99) / 1000:.2f} | "
-        f"{p99 / 1000:.2f} | {sweep_ns / max(sweeps, 1) / 1e6:.0f} | {reread / max(beside, 1) / 2**20:.1f} | "
-        f"{result['operations'] / result['seconds'] / 1e3:.1f} |"
+        f"| {result['live_mib']} MiB | {name} | {result['sweeps']} ({result['sweeps_beside']}) | "
+        f"{times['mean pause']:.2f} | {times['p99 pause']:.2f} | {times['p99 outside']:.2f} | "
+        f"{times['mean sweep']:.0f} | {result['reread_bytes'] / max(result['sweeps_beside'], 1) / 2**20:.1f} | "
+        f"{result['operations'] / result['seconds'] / 1e3:.1f} | "
+        f"{result['cpu_seconds'] / max(result['operations'], 1) * 1e6:.1f} |"
     )
+
+
+def chart(results: list[dict], target: pathlib.Path) -> None:
+    """Pauses and sweep times over the live heap, a line for each options."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "pauses"
+    from matplotlib import pyplot
+
+    names = ("p99 pause", "p99 outside", "mean sweep")
+    figure, axes = pyplot.subplots(1, len(names), figsize=(12, 4), sharex=True)
+    for axis, name in zip(axes, names):
+        for given in dict.fromkeys(result["options"] for result in results):
+            own = [result for result in results if result["options"] == given]
+            axis.plot(
+                [result["live_mib"] for result in own], [figures(result)[name] for result in own],
+                marker="o", label=given or "default",
+            )
+        axis.set(xscale="log", yscale="log", title=f"{name}, ms", xlabel="live, MiB")
+        axis.set_xscale("log", base=2)
+        axis.grid(True, which="major", alpha=0.4)
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(target, dpi=110, metadata={"Date": None} if target.suffix == ".svg" else None)
 
 
 def main(argv: list[str]) -> int:
@@ -60,6 +89,7 @@ def main(argv: list[str]) -> int:
         default=os.environ.get("NONREUSE_LIBRARY", measure.ROOT / "libdlmalloc_nonreuse.so"),
     )
     parser.add_argument("--json", type=pathlib.Path, help="write the results there, too")
+    parser.add_argument("--chart", type=pathlib.Path, help="draw the results (.svg or .png; needs python3-matplotlib)")
     parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build" / "bench")
     options = parser.parse_args(argv)
     if not options.library.exists():
@@ -70,9 +100,9 @@ def main(argv: list[str]) -> int:
         options.build.resolve() / "programs" / "pauses",
         [f"-I{measure.ROOT / 'include'}", "-pthread", "-ldl"],
     )
-    print("| live | options | sweeps (beside threads) | mean pause, ms | p99 below, ms | p99 outside, ms | "
-          "mean sweep, ms | read again in the stop, MiB | thousand operations/s |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| live | options | sweeps (beside threads) | mean pause, ms | p99 pause, ms | p99 outside, ms | "
+          "mean sweep, ms | read again in the stop, MiB | thousand operations/s | CPU us an operation |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     results = []
     for live in options.live.split(","):
         for given in options.options or [""]:
@@ -89,6 +119,8 @@ def main(argv: list[str]) -> int:
             print(row(result, given or "default"), flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.chart:
+        chart(results, options.chart)
     return 0
 
 

@@ -92,6 +92,16 @@ void watch(std::vector<uint32_t>* late, bool* real_time) {
   }
 }
 
+// Adds the length of each stop since `before`, in microseconds: mostly one, else their mean for each.
+void note_stops(void (&get)(nonreuse_statistics*), nonreuse_statistics& before,
+                std::vector<uint64_t>& pauses) {
+  nonreuse_statistics now{};
+  get(&now);
+  if (const uint64_t stops = now.stops - before.stops; stops != 0)
+    pauses.insert(pauses.end(), stops, (now.pause_ns_total - before.pause_ns_total) / stops / 1000);
+  before = now;
+}
+
 void print_list(const char* name, const uint64_t* values, size_t count) {
   printf(", \"%s\": [", name);
   for (size_t i = 0; i < count; ++i) printf("%s%llu", i == 0 ? "" : ", ", (unsigned long long)values[i]);
@@ -116,13 +126,17 @@ int main(int argc, char** argv) {
   while (ready.load() < threads) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   nonreuse_statistics before{}, after{};
   if (get != nullptr) get(&before);
+  after = before;
   std::vector<uint32_t> late;
   late.reserve(static_cast<size_t>(seconds * 6000));
   bool real_time = false;
   std::thread watcher(watch, &late, &real_time);
   const uint64_t begin = now_ns(), cpu = cpu_ns();
-  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-  if (get != nullptr) get(&after);
+  std::vector<uint64_t> pauses;
+  while (static_cast<double>(now_ns() - begin) < seconds * 1e9) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (get != nullptr) note_stops(*get, after, pauses);
+  }
   const uint64_t took = now_ns() - begin, used = cpu_ns() - cpu;
   quit.store(true);
   for (std::thread& server : servers) server.join();
@@ -137,20 +151,17 @@ int main(int argc, char** argv) {
   const size_t shown = std::min<size_t>(late.size(), stops + 10);
   const std::vector<uint64_t> latest(late.begin(), late.begin() + static_cast<long>(shown));
   print_list("latest_us", latest.data(), latest.size());
-  const uint64_t figures[] = {after.sweeps - before.sweeps,
-                              after.concurrent_sweeps - before.concurrent_sweeps,
-                              stops,
-                              after.pause_ns_total - before.pause_ns_total,
-                              after.sweep_ns_total - before.sweep_ns_total,
-                              after.reread_bytes - before.reread_bytes};
-  print_list("sweeps_concurrent_stops_pausens_sweepns_reread", figures, 6);
-  uint64_t pauses[NONREUSE_HISTOGRAM_BUCKETS], sweeps[NONREUSE_HISTOGRAM_BUCKETS];
-  for (size_t i = 0; i < NONREUSE_HISTOGRAM_BUCKETS; ++i) {
-    pauses[i] = after.pause_histogram[i] - before.pause_histogram[i];
-    sweeps[i] = after.sweep_histogram[i] - before.sweep_histogram[i];
-  }
-  print_list("pause_histogram", pauses, NONREUSE_HISTOGRAM_BUCKETS);
-  print_list("sweep_histogram", sweeps, NONREUSE_HISTOGRAM_BUCKETS);
+  std::sort(pauses.begin(), pauses.end(), std::greater<>());
+  print_list("pauses_us", pauses.data(), pauses.size());
+  const auto print_difference = [&](const char* name, uint64_t nonreuse_statistics::*field) {
+    printf(", \"%s\": %llu", name, (unsigned long long)(after.*field - before.*field));
+  };
+  print_difference("sweeps", &nonreuse_statistics::sweeps);
+  print_difference("sweeps_beside", &nonreuse_statistics::concurrent_sweeps);
+  print_difference("stops", &nonreuse_statistics::stops);
+  print_difference("pause_ns", &nonreuse_statistics::pause_ns_total);
+  print_difference("sweep_ns", &nonreuse_statistics::sweep_ns_total);
+  print_difference("reread_bytes", &nonreuse_statistics::reread_bytes);
   printf("}\n");
   return 0;
 }

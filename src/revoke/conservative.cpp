@@ -201,17 +201,20 @@ void ConservativeRevoker::note_speed() {
   ns_per_mib_ = ((reading_ns_ + figures_.reader_cpu_ns) << 20) / bytes;
 }
 
-// What reading beside the threads cost, other than time of this process and the reader's.
+// What reading beside the threads cost, and reading all in the stop would not have.
 void ConservativeRevoker::note_cost() {
   if (!figures_.beside) return;
-  figures_.whole_ns = ((figures_.root_bytes + figures_.heap_bytes) >> 10) * ns_per_mib_ >> 10;
+  const uint64_t whole_ns = ((figures_.root_bytes + figures_.heap_bytes) >> 10) * ns_per_mib_ >> 10;
   figures_.faults_ns = state_.written_bytes / os::page_size() * kPerFault;
+  const uint64_t took_ns = reading_ns_ + figures_.reader_cpu_ns + figures_.faults_ns;
+  figures_.extra_ns = took_ns > whole_ns ? took_ns - whole_ns : 0;
 }
 
 // In the reader. Reads everything that can be armed, then rounds.
 void ConservativeRevoker::read_beside() {
   if (state_.phase == SweepPhase::disarm) {
     walk();
+    disarming_ns_ = os::thread_cpu_ns();
     return;
   }
   if (state_.phase == SweepPhase::beside) {
@@ -220,7 +223,8 @@ void ConservativeRevoker::read_beside() {
   }
   state_.phase = SweepPhase::round;
   read_rounds();
-  figures_.reader_cpu_ns += os::thread_cpu_ns();
+  figures_.reader_cpu_ns += os::thread_cpu_ns() + disarming_ns_;
+  disarming_ns_ = 0;
   read_until_ns_ = os::now_ns();
   state_.again_bytes = 0;
   state_.phase = SweepPhase::again;

@@ -86,6 +86,7 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   uint64_t ns_per_mib_ = 125'000;
   uint64_t root_bytes_ = 0;
   uint64_t reading_ns_ = 0;
+  uint64_t disarming_ns_ = 0;  // CPU time of the reader after the last sweep
   // Mappings that were found when memory was last read beside the program: bytes, by the logarithm of their
   // size.
   static constexpr size_t kSizes = 48;

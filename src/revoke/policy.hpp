@@ -47,10 +47,10 @@ class Policy {
     minimum_.store(minimum, std::memory_order_relaxed);
   }
 
-  // What a sweep cost in CPU time, beside the program, and would have cost in one stop; in nanoseconds.
-  void note_cost(uint64_t beside_ns, uint64_t whole_ns) {
-    uint64_t percent = whole_ns == 0 ? 100 : beside_ns * 100 / whole_ns;
-    if (percent < 100) percent = 100;
+  // A sweep cost so much CPU time, and would have cost `extra_ns` less in one stop; in nanoseconds.
+  void note_cost(uint64_t cost_ns, uint64_t extra_ns) {
+    uint64_t percent = extra_ns < cost_ns ? cost_ns * 100 / (cost_ns - extra_ns) : kDearest;
+    if (extra_ns == 0) percent = 100;
     if (percent > kDearest) percent = kDearest;
     // No single sweep says it all, a slow machine's least of all.
     dearness_.store((dearness_.load(std::memory_order_relaxed) + percent) / 2, std::memory_order_relaxed);
