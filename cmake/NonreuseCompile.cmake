@@ -18,7 +18,7 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
 option(NONREUSE_WERROR "Warnings are errors" ON)
 set(NONREUSE_LINKER "" CACHE STRING "Linker given to -fuse-ld (lld, gold, bfd, mold); empty: the compiler's")
-set(NONREUSE_SANITIZE "" CACHE STRING "address, thread or undefined: build the prefixed library and tests so")
+set(NONREUSE_SANITIZE "" CACHE STRING "address, thread, undefined or address,undefined: build the prefixed library and tests so")
 
 set(NONREUSE_WARNINGS -Wall -Wextra -Wshadow)
 if(NONREUSE_WERROR)
@@ -30,12 +30,12 @@ endif()
 
 set(NONREUSE_SANITIZE_FLAGS "")
 if(NONREUSE_SANITIZE)
-  if(NOT NONREUSE_SANITIZE MATCHES "^(address|thread|undefined)$")
+  if(NOT NONREUSE_SANITIZE MATCHES "^(address|thread|undefined|address,undefined)$")
     message(FATAL_ERROR "dlmalloc_nonreuse: NONREUSE_SANITIZE=${NONREUSE_SANITIZE} is not one of "
-                        "address, thread, undefined")
+                        "address, thread, undefined, address,undefined")
   endif()
   set(NONREUSE_SANITIZE_FLAGS -fsanitize=${NONREUSE_SANITIZE} -fno-omit-frame-pointer)
-  if(NONREUSE_SANITIZE STREQUAL "undefined")
+  if(NONREUSE_SANITIZE MATCHES "undefined")
     # vptr needs RTTI, which the library is built without, and probes memory through a pipe, which tests that
     # take all descriptors away make fail.
     list(APPEND NONREUSE_SANITIZE_FLAGS -fno-sanitize-recover=all -fno-sanitize=vptr)
