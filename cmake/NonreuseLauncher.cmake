@@ -13,7 +13,8 @@ if(NOT CLI11_FOUND OR NOT fmt_FOUND OR NOT nlohmann_json_FOUND OR NOT NONREUSE_Z
                       "-DNONREUSE_LAUNCHER=OFF builds without it")
 endif()
 
-add_executable(nonreuse ${NONREUSE_LAUNCHER_SOURCES} src/base/options.cpp src/base/report.cpp)
+add_executable(nonreuse ${NONREUSE_LAUNCHER_SOURCES} src/base/options.cpp src/base/report.cpp
+               src/base/statistics_report.cpp)
 nonreuse_interface(nonreuse)
 target_include_directories(nonreuse PRIVATE src ${PROJECT_BINARY_DIR}/generated)
 target_compile_options(nonreuse PRIVATE ${NONREUSE_WARNINGS} -g1)  # the compiler takes less time

@@ -25,6 +25,7 @@ void Allocator<P, R>::seal(ThreadFront& front) {
     }
     front.batch_bytes = 0;
   }
+  publish_gauges();
   consider_sweep();
   if (front.batch == nullptr) {
     sweep_all();
@@ -229,7 +230,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
   // it does not see the threads.
   if (!options_.sweep || os::process_id() != owner_) return RevokeOutcome::blind;
   static constexpr auto self = [](void* context) { return static_cast<Allocator*>(context); };
-  const Address page = address_of(page_);
+  const Address place = address_of(place_);
   RevokeRequest request{
       &shadow_,
       base_,
@@ -238,7 +239,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
       live_bytes(),
       space_.heap(),
       space_.tables(),
-      {page, page + (page_ != nullptr ? kStatsPageBytes : 0)},
+      {place, place + (place_ != nullptr ? sizeof(StatsPage) : 0)},
       [](void* context, Granule granule) { return self(context)->painted_chunk_at(granule); },
       [](void* context, Granule granule) {
         const Run chunk = self(context)->tags_.covering(granule, kLargeChunk);
@@ -267,6 +268,7 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
     figures_.sweep_max.at_least(took);
     figures_.sweep_times.add(took);
   }
+  figures_.sweep_cpu.add(cpu);
   cpu_at_last_sweep_ = cpu_end;
   trace::note(trace::Rare::sweep_end, outcome == RevokeOutcome::cleared ? 1 : 0, quarantine_.held_chunks(),
               quarantine_.held_bytes(), seen.pause_ns);

@@ -104,7 +104,4 @@ NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise, Watch wa
   return with_some_front(body, otherwise, watch);
 }
 
-// Prints the statistics on standard error.
-void print_statistics();
-
 }  // namespace nonreuse
