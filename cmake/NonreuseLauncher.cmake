@@ -6,10 +6,14 @@ find_package(fmt CONFIG QUIET)
 find_package(nlohmann_json CONFIG QUIET)
 find_path(NONREUSE_ZSTD_INCLUDE zstd.h)
 find_library(NONREUSE_ZSTD_LIBRARY zstd)
+find_path(NONREUSE_CURSES_INCLUDE ncurses.h)
+find_library(NONREUSE_CURSES_LIBRARY ncursesw)
+find_library(NONREUSE_TINFO_LIBRARY tinfo)
 if(NOT CLI11_FOUND OR NOT fmt_FOUND OR NOT nlohmann_json_FOUND OR NOT NONREUSE_ZSTD_INCLUDE OR
-   NOT NONREUSE_ZSTD_LIBRARY)
-  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json and zstd (Debian: "
-                      "libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev; scripts/setup installs them); "
+   NOT NONREUSE_ZSTD_LIBRARY OR NOT NONREUSE_CURSES_INCLUDE OR NOT NONREUSE_CURSES_LIBRARY)
+  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json, zstd and ncurses "
+                      "(Debian: libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev libncurses-dev; "
+                      "scripts/setup installs them); "
                       "-DNONREUSE_LAUNCHER=OFF builds without it")
 endif()
 
@@ -21,8 +25,11 @@ target_compile_options(nonreuse PRIVATE ${NONREUSE_WARNINGS} -g1)  # the compile
 target_compile_definitions(nonreuse PRIVATE
   NONREUSE_INSTALL_LIBDIR="${CMAKE_INSTALL_FULL_LIBDIR}")
 target_link_libraries(nonreuse PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
-                      ${NONREUSE_ZSTD_LIBRARY})
-target_include_directories(nonreuse PRIVATE ${NONREUSE_ZSTD_INCLUDE})
+                      ${NONREUSE_ZSTD_LIBRARY} ${NONREUSE_CURSES_LIBRARY})
+if(NONREUSE_TINFO_LIBRARY)
+  target_link_libraries(nonreuse PRIVATE ${NONREUSE_TINFO_LIBRARY})
+endif()
+target_include_directories(nonreuse PRIVATE ${NONREUSE_ZSTD_INCLUDE} ${NONREUSE_CURSES_INCLUDE})
 # Parsers of command lines and JSON are large templates, and nothing of them is worth optimising.
 set_source_files_properties(src/launcher/main.cpp src/launcher/replay.cpp src/launcher/trace_stats.cpp
                             PROPERTIES COMPILE_OPTIONS "-O1")

@@ -93,7 +93,8 @@ class Allocator {
 
   // ---- figures --------------------------------------------------------------------------------------
   void statistics(nonreuse_statistics& out);
-  // Where statistics are published: static data, which is no root, and a shared file's page. Either may be null.
+  // Where statistics are published: static data, which is no root, and a shared file's page. Either may be
+  // null.
   void attach_stats_pages(StatsPage* place, StatsPage* shared) {
     place_ = place;
     shared_page_ = shared;

@@ -66,7 +66,8 @@ void write_file(const char* pattern) {
   OutputFile file;
   bool written = expand_name(pattern, name, sizeof name) && file.open(name);
   if (written) {
-    Writer out([](void* to, const char* text, size_t size) { return static_cast<OutputFile*>(to)->write(text, size); },
+    Writer out([](void* to, const char* text,
+                  size_t size) { return static_cast<OutputFile*>(to)->write(text, size); },
                &file);
     write_statistics(out, statistics_form(name), {&statistics_place(), 1}, false);
     out.finish();
