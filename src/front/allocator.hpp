@@ -20,6 +20,7 @@
 #include "heap/heap.hpp"
 #include "platform/attributes.hpp"
 #include "platform/os.hpp"
+#include "platform/probes.hpp"
 #include "platform/spill.hpp"
 #include "revoke/policy.hpp"
 #include "revoke/quarantine.hpp"

@@ -198,6 +198,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
     sweep_cpu_ns_ = 0;
     if (!paint(&sweep_leaves_more_)) return SweepResult::nothing;
     trace::note(trace::Rare::sweep_begin, quarantine_.pending_bytes(), live_bytes());
+    probes::note_sweep_begin(quarantine_.pending_bytes(), live_bytes());
   }
   *more = sweep_leaves_more_;
   revoking_.store(true, std::memory_order_relaxed);
@@ -275,6 +276,8 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
   trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),
               heap_.committed() << kGranuleShift);
   calm_.store(false, std::memory_order_relaxed);
+  probes::note_sweep_end(outcome == RevokeOutcome::cleared, quarantine_.held_chunks(),
+                         quarantine_.held_bytes(), took);
   publish_statistics();
 }
 
@@ -340,6 +343,7 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
   figures_.released_bytes.add(released << kGranuleShift);
   trace::note(trace::Rare::release, released << kGranuleShift);
+  probes::note_release(released << kGranuleShift);
   figures_.bits_cleared.add(released);
   figures_.root_bytes.add(seen.root_bytes);
   figures_.heap_bytes.add(seen.heap_bytes);
