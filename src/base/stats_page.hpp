@@ -28,10 +28,10 @@ struct alignas(64) StatsPage {
 };
 static_assert(sizeof(StatsPage) <= kStatsPageBytes);
 
-// How an observer finds the page in a process' memory: the library (or the program that is linked with it) has
-// an ELF note of this owner and type, 8 bytes long, in one of its PT_NOTE segments. The number in it plus the
-// number's own address is the address of the page. So nothing but the memory is needed: no symbol, no file, no
-// kernel that names mappings. elf(5), process_vm_readv(2).
+// How an observer finds the page in a process' memory: the library (or the program that is linked with it)
+// has an ELF note of this owner and type, 8 bytes long, in one of its PT_NOTE segments. The number in it plus
+// the number's own address is the address of the page. So nothing but the memory is needed: no symbol, no
+// file, no kernel that names mappings. elf(5), process_vm_readv(2).
 inline constexpr uint32_t kPlaceNoteType = 0x4e52;
 inline constexpr char kPlaceNoteOwner[] = "nonreuse";
 

@@ -271,6 +271,7 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
   }
   figures_.sweep_cpu.add(cpu);
   cpu_at_last_sweep_ = cpu_end;
+  if (seen.pause_ns != 0) trace::note(trace::Rare::stop, seen.stop_begin_ns, seen.pause_ns);
   trace::note(trace::Rare::sweep_end, outcome == RevokeOutcome::cleared ? 1 : 0, quarantine_.held_chunks(),
               quarantine_.held_bytes(), seen.pause_ns);
   trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),

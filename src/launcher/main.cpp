@@ -20,7 +20,7 @@
 #include "base/options.hpp"
 #include "launcher/child.hpp"
 #include "launcher/heap_options.hpp"
-#include "launcher/observed.hpp"
+#include "launcher/live_statistics.hpp"
 #include "launcher/program.hpp"
 #include "launcher/replay.hpp"
 #include "launcher/replay_plan.hpp"
@@ -195,6 +195,14 @@ CLI::App* add_trace_commands(CLI::App& app, TraceRequest& request) {
                    "The picture: .svg or .png (default: the trace's name and .svg)");
   plot->add_option("--process", request.process, "Of this process (default: the one with most calls)")
       ->type_name("PID");
+  CLI::App* timeline =
+      add_trace_action(*trace, "timeline", "Sweeps, stops and memory as a file that ui.perfetto.dev opens",
+                       TraceAction::timeline, request);
+  timeline->add_option("-o,--output", request.picture, "The file (default: the trace's name and .json)");
+  CLI::App* html = add_trace_action(
+      *trace, "html", "Memory over time, sizes, lifetimes, sweeps and pauses as a page for a browser",
+      TraceAction::html, request);
+  html->add_option("-o,--output", request.picture, "The page (default: the trace's name and .html)");
   add_trace_action(*trace, "pack", "Compress the file in place; the other commands read it as before",
                    TraceAction::pack, request);
   return trace;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "launcher/observed.hpp"
+#include "launcher/live_statistics.hpp"
 
 namespace nonreuse::launcher {
 

@@ -1,9 +1,9 @@
 // Static tracing probes (USDT) for bpftrace, perf, SystemTap and gdb; docs/statistics.md lists them.
 //
-// A probe is a no-op instruction and an ELF note that says where it is and where its arguments are (sys/sdt.h,
-// Debian: systemtap-sdt-dev). Each has a semaphore, a word that a tracer counts up while it is attached:
-// malloc and free look at theirs first, so that they need not have the arguments at hand for nobody.
-// Where the header is missing, or NONREUSE_PROBES is 0, nothing is left of all this.
+// A probe is a no-op instruction and an ELF note that says where it is and where its arguments are
+// (sys/sdt.h, Debian: systemtap-sdt-dev). Each has a semaphore, a word that a tracer counts up while it is
+// attached: malloc and free look at theirs first, so that they need not have the arguments at hand for
+// nobody. Where the header is missing, or NONREUSE_PROBES is 0, nothing is left of all this.
 #pragma once
 
 #include "base/types.hpp"
@@ -28,7 +28,7 @@ extern unsigned short nonreuse_malloc_semaphore, nonreuse_free_semaphore, nonreu
     nonreuse_stop_end_semaphore, nonreuse_release_semaphore;
 }
 #define NONREUSE_PROBE_WANTED(name) \
-  (__builtin_expect(nonreuse_##name##_semaphore, 0) != 0)  /* read anew by every call of malloc */
+  (__builtin_expect(nonreuse_##name##_semaphore, 0) != 0) /* read anew by every call of malloc */
 #define NONREUSE_PROBE(kind, ...) STAP_PROBE##kind(nonreuse, __VA_ARGS__)
 #else
 #define NONREUSE_PROBE_WANTED(name) false

@@ -1,4 +1,4 @@
-#include "launcher/observed.hpp"
+#include "launcher/live_statistics.hpp"
 
 #include <elf.h>
 #include <fmt/format.h>
