@@ -79,8 +79,9 @@ TopRow TopSampler::row_of(const StatsPage& page, uint64_t now_ns, std::map<pid_t
   row.held = own.held_bytes;
   row.footprint = own.footprint_bytes;
   row.sweeps = own.sweeps;
-  row.pause_p99_ns = histogram_percentile(own.pause_histogram, 99);
   row.pause_max_ns = own.pause_ns_max;
+  // The end of a bucket, which may lie beyond the longest.
+  row.pause_p99_ns = std::min(histogram_percentile(own.pause_histogram, 99), own.pause_ns_max);
   row.sweeps_a_second = ratio(grown(now.sweeps, since.sweeps), grown(now.now_ns, since.now_ns)) * 1e9;
   // The kernel counts CPU time in ticks, the library in nanoseconds.
   const double share = ratio(grown(now.sweep_cpu_ns, since.sweep_cpu_ns), grown(now.cpu_ns, since.cpu_ns));

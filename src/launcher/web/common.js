@@ -36,8 +36,14 @@ function numberText(value) {
   return value.toLocaleString("en-US");
 }
 
-function plural(count, one) {
-  return numberText(count) + " " + one + (count === 1 ? "" : "s");
+function plural(count, one, many) {
+  return numberText(count) + " " + (count === 1 ? one : many || one + "s");
+}
+
+// An axis of bytes, with powers of two between its lines.
+function bytesAxis(largest) {
+  const step = 2 ** Math.max(0, Math.ceil(Math.log2(Math.max(largest, 1) / 6)));
+  return { beginAtZero: true, ticks: { stepSize: step, callback: (value) => bytesText(value) } };
 }
 
 // `name` is for tests and for copying by scripts: data-figure, with the exact value beside it.
@@ -70,14 +76,19 @@ function drawCharts() {
   }
 }
 
-// [label, count] pairs as bars.
-function bars(pairs, colorName, axis, horizontal, logarithmic) {
-  const value = { beginAtZero: true, type: logarithmic ? "logarithmic" : "linear", title: { display: true, text: axis } };
+// [label, count] pairs as bars; `unit` is "bytes" or what is counted.
+function bars(pairs, colorName, unit, horizontal, logarithmic) {
+  const count = {
+    beginAtZero: true, type: logarithmic ? "logarithmic" : "linear", title: { display: true, text: unit },
+    ticks: { precision: 0, callback: (value) => (logarithmic && Math.log10(value) % 1 !== 0 ? null : numberText(value)) },
+  };
+  if (logarithmic) count.min = 0.5;
+  const value = unit === "bytes" ? bytesAxis(Math.max(...pairs.map((pair) => pair[1]))) : count;
   return {
     type: "bar",
     data: {
       labels: pairs.map((pair) => pair[0]),
-      datasets: [{ label: axis, data: pairs.map((pair) => pair[1]), backgroundColor: color(colorName), borderRadius: 3 }],
+      datasets: [{ label: unit, data: pairs.map((pair) => pair[1]), backgroundColor: color(colorName), borderRadius: 3 }],
     },
     options: {
       indexAxis: horizontal ? "y" : "x",

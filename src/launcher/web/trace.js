@@ -23,7 +23,7 @@ function memoryChart(process) {
       interaction: { mode: "nearest", axis: "x", intersect: false },
       plugins: { tooltip: { callbacks: { label: (item) => item.dataset.label + ": " + bytesText(item.parsed.y),
                                          title: (items) => items[0].parsed.x.toFixed(6) + " s" } } },
-      scales: { x: seconds("seconds"), y: { beginAtZero: true, ticks: { callback: (value) => bytesText(value) } } },
+      scales: { x: seconds("seconds"), y: bytesAxis(Math.max(...memory.live, ...memory.footprint)) },
     },
   };
 }
@@ -98,7 +98,7 @@ start(() => {
   const most = data.processes.reduce((best, process, i) => (process.calls > data.processes[best].calls ? i : best), 0);
   choice.value = most;
   body.append(...showProcess(data.processes[most]));
-  const notes = plural(data.records, "record") + " of " + plural(data.processes.length, "process").replace(/ss$/, "sses") +
+  const notes = plural(data.records, "record") + " of " + plural(data.processes.length, "process", "processes") +
     (data.not_recorded > 0 ? ", " + plural(data.not_recorded, "call") + " not recorded" : "");
   return [
     make("header", {}, make("h1", {}, "Trace " + data.trace), make("span", { class: "soft" }, notes),
