@@ -190,8 +190,9 @@ def file_is_replaced_whole(folder):
     require("sweep" in run("/bin/true", env=protected("stats=/dev/stdout")), "nothing on standard output")
     output = folder / "output"
     with open(output, "w", encoding="ascii") as file:
-        subprocess.run(["/bin/echo", "first"], stdout=file, env=protected("stats=/dev/stdout"), check=True, timeout=60)
-    require(output.read_text().startswith("first\nnonreuse:"), f"{output.read_text()[:99]!r}")
+        subprocess.run([BUSY], stdin=subprocess.DEVNULL, stdout=file, env=protected("stats=/dev/stdout"), check=True,
+                       timeout=60)
+    require(output.read_text().startswith("ready\nnonreuse:"), f"{output.read_text()[:99]!r}")
     require(len(list(folder.iterdir())) == 3, f"{list(folder.iterdir())}")
 
 
