@@ -92,7 +92,8 @@ class Timeline {
     if (changed(&MemoryPoint::live)) counter("live", point.ns, point.live);
     if (changed(&MemoryPoint::quarantined)) counter("quarantined", point.ns, point.quarantined);
     if (changed(&MemoryPoint::held)) counter("held", point.ns, point.held);
-    if (point.footprint != 0 && changed(&MemoryPoint::footprint)) counter("footprint", point.ns, point.footprint);
+    if (point.footprint != 0 && changed(&MemoryPoint::footprint))
+      counter("footprint", point.ns, point.footprint);
   }
 
  private:

@@ -23,9 +23,9 @@ class OutputFile {
   bool open_directly();
   long fd_ = -1;
   long error_ = 0;
-  uint64_t room_ = 0;  // bytes that may be written before the kernel would send SIGXFSZ
+  [[maybe_unused]] uint64_t room_ = 0;  // bytes that may be written before the kernel would send SIGXFSZ
   char path_[kLongest] = {};
-  char fresh_[kLongest + 32] = {};  // the new file's name, or ""
+  [[maybe_unused]] char fresh_[kLongest + 32] = {};  // the new file's name, or ""
 };
 
 // Puts the working directory in front of a relative path. False: it is not known, or there is no room.
