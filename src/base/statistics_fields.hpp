@@ -4,7 +4,6 @@
 #include <dlmalloc_nonreuse.h>
 
 #include <cstddef>
-#include <iterator>
 
 #include "base/types.hpp"
 
@@ -95,7 +94,8 @@ inline constexpr FigureHistogram kFigureHistograms[] = {
 };
 
 static_assert(sizeof(nonreuse_statistics) / sizeof(uint64_t) ==
-                  1 + std::size(kFigures) + std::size(kFigureHistograms) * NONREUSE_HISTOGRAM_BUCKETS,
+                  1 + sizeof kFigures / sizeof kFigures[0] +
+                      sizeof kFigureHistograms / sizeof kFigureHistograms[0] * NONREUSE_HISTOGRAM_BUCKETS,
               "a field of nonreuse_statistics is missing here");
 
 // What a process itself has done: a fork's child goes on from the counters of its parent.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -54,19 +55,29 @@ std::string proc(pid_t process, const char* file) {
   return fmt::format("/proc/{}/{}", process, file);
 }
 
+// A line of /proc/PID/maps: "begin-end rwxp offset device inode name". True for the beginning of a file that
+// can be read.
+bool starts_file(const char* line, Module& module) {
+  char* at = nullptr;
+  module.begin = std::strtoul(line, &at, 16);
+  if (*at != '-') return false;
+  std::strtoul(at + 1, &at, 16);
+  if (at[0] != ' ' || at[1] != 'r') return false;
+  if (std::strtoul(at + 6, &at, 16) != 0 || *at != ' ') return false;
+  const char* inode = strchr(at + 1, ' ');
+  if (inode == nullptr || std::strtoul(inode, &at, 10) == 0) return false;
+  module.ours_by_name = strstr(at, "libdlmalloc_nonreuse") != nullptr;
+  return true;
+}
+
 // The first mapping of every file that is mapped. False: the list may not be read; errno.
 bool read_modules(pid_t process, std::vector<Module>& modules) {
   std::FILE* file = std::fopen(proc(process, "maps").c_str(), "re");
   if (file == nullptr) return false;
   char line[4500];
   while (std::fgets(line, sizeof line, file) != nullptr) {
-    unsigned long begin = 0, end = 0, offset = 0, inode = 0;
-    char mode[5] = {};
-    int name = 0;
-    if (std::sscanf(line, "%lx-%lx %4s %lx %*s %lu %n", &begin, &end, mode, &offset, &inode, &name) != 5)
-      continue;
-    if (mode[0] != 'r' || offset != 0 || inode == 0) continue;
-    modules.push_back({begin, strstr(line + name, "libdlmalloc_nonreuse") != nullptr});
+    Module module{};
+    if (starts_file(line, module)) modules.push_back(module);
   }
   std::fclose(file);
   return true;

@@ -69,7 +69,16 @@ void write_file(const char* pattern) {
     Writer out([](void* to, const char* text,
                   size_t size) { return static_cast<OutputFile*>(to)->write(text, size); },
                &file);
-    write_statistics(out, statistics_form(name), {&statistics_place(), 1}, false);
+    // A copy, since other threads may go on.
+    StatsPage page = {};
+    const StatsPage& place = statistics_place();
+    page.process_id = place.process_id;
+    page.started_ns = place.started_ns;
+    page.finished = 1;
+    memcpy(page.command, place.command, sizeof page.command);
+    memcpy(&page.inherited, &place.inherited, sizeof page.inherited);
+    process_heap.statistics(page.statistics);
+    write_statistics(out, statistics_form(name), {&page, 1}, false);
     out.finish();
     written = file.close();
   }
