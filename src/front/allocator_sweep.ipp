@@ -264,6 +264,7 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
   if (outcome == RevokeOutcome::cleared) {
     policy_.note_sweep(options_, cpu, cpu_end - cpu_at_last_sweep_ + seen.reader_cpu_ns, seen.root_bytes,
                        live_bytes());
+    policy_.note_cost(cpu + seen.faults_ns, seen.whole_ns);
     figures_.sweeps.add(1);
     figures_.sweep_total.add(took);
     figures_.sweep_max.at_least(took);
