@@ -89,6 +89,9 @@ bool handle(int key, View& view) {
     case 'Q':
     case 27:
       return false;
+    case 'L' & 31:  // control-L: somebody else has written to the terminal
+      clearok(curscr, true);
+      return true;
     case 'R':
       view.reverse = !view.reverse;
       return true;

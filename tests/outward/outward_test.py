@@ -372,20 +372,27 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def keys(self, keys):
-        self.text = ""
         os.write(self.fd, keys.encode())
 
-    def expect(self, pattern, seconds=15):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if re.search(pattern, self.text, re.S):
-                return
-            if select.select([self.fd], [], [], 0.2)[0]:
+    def read(self, seconds):
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.fd], [], [], left)[0]:
                 try:
                     part = os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:
-                    part = ""
+                    return
                 self.text += re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()][0-9AB]|[=>78])", "", part)
+
+    def expect(self, pattern):
+        """Only what has changed is written, so everything is asked for (control-L) until it is as it should be."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.text = ""
+            os.write(self.fd, b"\x0c")
+            self.read(0.4)
+            if re.search(pattern, self.text, re.S):
+                return
         raise AssertionError(f"{pattern!r} does not appear: {self.text[-1500:]!r}")
 
     def status(self):
@@ -408,19 +415,18 @@ class Terminal:
 @case
 def top_screen(folder):
     with Busy(2) as one, Busy() as other:
-        screen = Terminal("--delay", "0.3")
-        screen.expect(rf"\d+ protected processes; every 0.3 s.*PID.*COMMAND.*{one.pid}.*q quit, < > or i:pid")
-        screen.keys("i")  # by process id: the lower one first
-        time.sleep(0.2)
-        screen.resize(12, 60)  # everything is drawn anew, and cut to the width
-        screen.expect(rf"{min(one.pid, other.pid)} *outward_busy.*{max(one.pid, other.pid)} *outward_busy")
+        low, high = sorted((one.pid, other.pid))
+        screen = Terminal("--delay", "0.3", rows=40)
+        screen.expect(rf"\d+ protected processes.*; every 0.3 s.*PID.*COMMAND.*{one.pid}.*q quit, < > or i:pid.*R reverse")
+        screen.keys("i")  # by process id
+        screen.expect(rf"\b{low} *outward_busy.*\b{high} *outward_busy")
         screen.keys("R")
-        screen.resize(30, 130)
-        screen.expect(rf"{max(one.pid, other.pid)} *outward_busy.*{min(one.pid, other.pid)} *outward_busy")
+        screen.expect(rf"\b{high} *outward_busy.*\b{low} *outward_busy")
+        screen.resize(45, 60)  # cut to the width
+        screen.expect(r"^((?!SWEEPS).)*outward_busy((?!SWEEPS).)*$")
+        screen.resize(45, 130)
         with Busy() as third:  # one more appears by itself
-            time.sleep(1)
-            screen.resize(24, 120)
-            screen.expect(rf"3 protected.*{third.pid} *outward_busy")
+            screen.expect(rf"SWEEP/S.*\b{third.pid} *outward_busy")
         screen.keys("q")
         require(screen.status() == 0, "q does not end it well")
 
