@@ -455,6 +455,8 @@ def probes_are_there(folder):
 @case
 def probes_can_be_traced(folder):
     """A debugger attaches to each, and reads the arguments."""
+    if "stapsdt" not in run("readelf", "-nW", os.environ["NONREUSE_LIBRARY"]):
+        raise Skip("the library was built without probes")
     if not shutil.which("gdb"):
         raise Skip("gdb is missing (scripts/setup --test installs it)")
     commands = ["set pagination off", "set breakpoint pending on", "set startup-with-shell off", "handle SIGURG nostop noprint",
