@@ -247,6 +247,21 @@ def stats_of_running(folder):
 
 
 @case
+def stats_of_a_folder(folder):
+    """What processes leave by the option stats_dir, also those that ended without exit handlers."""
+    nonreuse("stats", "--dir", folder, status=1, stderr=r"nonreuse: folder .*: holds no statistics page\n")
+    ended = subprocess.Popen([BUSY], env=protected(f"stats_dir={folder}"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    require(ended.stdout.readline() == b"ready\n", "not ready")
+    ended.kill()
+    ended.communicate()
+    run("/bin/true", env=protected(f"stats_dir={folder}"))
+    found = {p["command"]: p for p in json.loads(nonreuse("stats", "--dir", folder, "--json"))}
+    require(set(found) == {"outward_busy", "true"}, f"{found}")
+    require(found["outward_busy"]["finished"] is False and found["true"]["finished"] is True, f"{found}")
+    require(found["outward_busy"]["statistics"]["sweeps"] >= 3, f"{found}")
+
+
+@case
 def gauges_between_sweeps(folder):
     """A program that never frees has figures, too."""
     code = "import os, sys; keep = [bytearray(5000) for _ in range(2000)]; print('ready', flush=True); sys.stdin.read()"
