@@ -44,11 +44,11 @@ inline bool write_statistics(StatsPage& page, const nonreuse_statistics& now) {
   uint64_t before = sequence.load(std::memory_order_relaxed);
   if (before % 2 != 0 || !sequence.compare_exchange_strong(before, before + 1, std::memory_order_acq_rel))
     return false;
-  std::atomic_thread_fence(std::memory_order_release);
   auto* to = reinterpret_cast<uint64_t*>(&page.statistics);
   const auto* from = reinterpret_cast<const uint64_t*>(&now);
+  // Each is seen after the odd number.
   for (size_t i = 0; i < kStatisticsWords; ++i)
-    std::atomic_ref<uint64_t>(to[i]).store(from[i], std::memory_order_relaxed);
+    std::atomic_ref<uint64_t>(to[i]).store(from[i], std::memory_order_release);
   sequence.store(before + 2, std::memory_order_release);
   return true;
 }
