@@ -17,9 +17,9 @@ constexpr int kWrite = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY;
 
 // S_IFMT bits of what is at `path` itself; 0: nothing.
 unsigned kind_of(const char* path) {
-  struct statx found {};
-  if (sys::failed(sys::call(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &found))) return 0;
-  return found.stx_mode & S_IFMT;
+  struct stat found {};  // as the kernel has it, on all 64-bit machines
+  if (sys::failed(sys::call(SYS_newfstatat, AT_FDCWD, path, &found, AT_SYMLINK_NOFOLLOW))) return 0;
+  return found.st_mode & S_IFMT;
 }
 
 }  // namespace
