@@ -434,14 +434,14 @@ def top_screen(folder):
         screen = Terminal("--delay", "0.3", rows=40)
         screen.expect(rf"\d+ protected processes.*; every 0.3 s.*PID.*COMMAND.*{one.pid}.*q quit, < > or i:pid.*R reverse")
         screen.keys("i")  # by process id
-        screen.expect(rf"\b{low} *outward_busy.*\b{high} *outward_busy")
+        screen.expect(rf"(?<!\d){low} *outward_busy.*(?<!\d){high} *outward_busy")
         screen.keys("R")
-        screen.expect(rf"\b{high} *outward_busy.*\b{low} *outward_busy")
+        screen.expect(rf"(?<!\d){high} *outward_busy.*(?<!\d){low} *outward_busy")
         screen.resize(45, 60)  # cut to the width
         screen.expect(r"^((?!SWEEPS).)*outward_busy((?!SWEEPS).)*$")
         screen.resize(45, 130)
         with Busy() as third:  # one more appears by itself
-            screen.expect(rf"SWEEP/S.*\b{third.pid} *outward_busy")
+            screen.expect(rf"SWEEP/S.*(?<!\d){third.pid} *outward_busy")
         screen.keys("q")
         require(screen.status() == 0, "q does not end it well")
 
