@@ -77,8 +77,23 @@ function(nonreuse_interface target)
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_compile_definitions(${target} PUBLIC "$<BUILD_INTERFACE:${NONREUSE_SETTING_DEFINITIONS}>")
+  target_compile_definitions(${target} PUBLIC "$<BUILD_INTERFACE:${NONREUSE_SETTING_DEFINITIONS}>"
+    $<BUILD_INTERFACE:NONREUSE_PROBES=${NONREUSE_PROBES_VALUE}>)
 endfunction()
+
+# Static probes need a header alone (Debian: systemtap-sdt-dev).
+include(CheckIncludeFile)
+if(NONREUSE_PROBES)
+  check_include_file(sys/sdt.h NONREUSE_HAVE_SDT)
+  if(NOT NONREUSE_HAVE_SDT)
+    message(STATUS "dlmalloc_nonreuse: no sys/sdt.h (Debian: systemtap-sdt-dev): the library has no tracing probes")
+  endif()
+endif()
+if(NONREUSE_PROBES AND NONREUSE_HAVE_SDT)
+  set(NONREUSE_PROBES_VALUE 1)
+else()
+  set(NONREUSE_PROBES_VALUE 0)
+endif()
 
 # A target compiled from the library's sources.
 function(nonreuse_library_target target)

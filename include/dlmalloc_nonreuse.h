@@ -153,7 +153,7 @@ int NONREUSE_NAME(malloc_is_revoking)(void);
  * child goes on from its parent's); gauges are as of the last seal or sweep. */
 #define NONREUSE_HISTOGRAM_BUCKETS 36
 struct nonreuse_statistics {
-  uint64_t version;            /* of this structure: 2 */
+  uint64_t version;            /* of this structure: 3 */
   uint64_t sweeps;             /* sweeps completed */
   uint64_t sweeps_abandoned;   /* sweeps that released nothing (threads not stopped, roots not seen) */
   uint64_t swept_bytes;        /* bytes painted, over all sweeps */
@@ -174,6 +174,7 @@ struct nonreuse_statistics {
   uint64_t stops;              /* times that other threads were stopped */
   uint64_t pause_ns_total, pause_ns_max; /* time from the first thread stopped to all resumed */
   uint64_t sweep_ns_total, sweep_ns_max; /* wall time of sweeps */
+  uint64_t sweep_cpu_ns_total;           /* CPU time of sweeps, also of processes that read for this one */
   uint64_t heap_bytes;                   /* gauge: in use or quarantined or cached, below the top */
   uint64_t live_bytes;                   /* gauge: heap_bytes less quarantine and held */
   uint64_t footprint_bytes;              /* gauge: committed for chunks (free, cached, in use, quarantined) */

@@ -60,8 +60,8 @@ constexpr std::array kRows = {
     Row{{"sweep", OptionType::flag, nullptr, 0, 0, 1, nullptr,
          "0: never sweep; freed addresses are never used again"},
         offsetof(Options, sweep)},
-    Row{{"stats", OptionType::flag, nullptr, 0, 0, 1, nullptr,
-         "1: print statistics on standard error at exit"},
+    Row{{"stats", OptionType::flag_or_file, nullptr, 0, 0, sizeof(Options::stats_file) - 1, nullptr,
+         "1: print statistics on standard error at exit; or the file for them (.json, .prom, else text)"},
         offsetof(Options, stats)},
     Row{{"unaligned", OptionType::flag, nullptr, 0, 0, 1, nullptr,
          "1: also look for pointers at addresses that are not multiples of 8"},
@@ -171,19 +171,32 @@ Verdict parse_choice(std::string_view text, const char* choices, uint8_t& value)
   return Verdict::malformed;
 }
 
+Verdict store_text(std::string_view text, uint64_t longest, char* to) {
+  if (text.size() > longest) return Verdict::out_of_range;
+  memcpy(to, text.data(), text.size());
+  to[text.size()] = '\0';
+  return Verdict::good;
+}
+
+// The one option of this kind. What is neither looks like a mistake, not like a file's name.
+Verdict parse_flag_or_file(std::string_view text, uint64_t longest, Options& options) {
+  const bool flag = text == "0" || text == "1";
+  if (!flag && text.find_first_of("./") == std::string_view::npos) return Verdict::malformed;
+  const Verdict verdict = store_text(flag ? "" : text, longest, options.stats_file);
+  if (verdict == Verdict::good) options.stats = text == "1";
+  return verdict;
+}
+
 // Stores `text` as the value of `row`, or leaves the value as it was.
 Verdict assign(const Row& row, std::string_view text, Options& options) {
   const OptionSpec& spec = row.spec;
   switch (spec.type) {
     case OptionType::choice:
       return parse_choice(text, spec.choices, field<uint8_t>(options, row));
-    case OptionType::text: {
-      if (text.size() > spec.maximum) return Verdict::out_of_range;
-      char* to = &field<char>(options, row);
-      memcpy(to, text.data(), text.size());
-      to[text.size()] = '\0';
-      return Verdict::good;
-    }
+    case OptionType::text:
+      return store_text(text, spec.maximum, &field<char>(options, row));
+    case OptionType::flag_or_file:
+      return parse_flag_or_file(text, spec.maximum, options);
     case OptionType::number:
     case OptionType::size:
     case OptionType::flag:
@@ -267,7 +280,9 @@ void report_value(const Row& row, const char* variable, std::string_view text, V
     line.text("option ").text(row.spec.name);
   }
   line.text("=").text(Quote(text).c_str());
-  if (row.spec.type == OptionType::text) {
+  if (row.spec.type == OptionType::flag_or_file && verdict == Verdict::malformed) {
+    line.text(" is not 0, 1 or the name of a file (with a . or / in it)");
+  } else if (row.spec.type == OptionType::text || row.spec.type == OptionType::flag_or_file) {
     line.text(" is too long (at most ").number(row.spec.maximum).text(" bytes)");
   } else if (row.spec.type == OptionType::choice) {
     line.text(" is not one of ").text(row.spec.choices);
@@ -393,6 +408,9 @@ void option_value_text(const Options& options, const OptionSpec& spec, char* out
       write(take_word(rest, '|'));
       break;
     }
+    case OptionType::flag_or_file:
+      write(values.stats_file[0] != '\0' ? values.stats_file : values.stats ? "1" : "0");
+      break;
     case OptionType::text:
       write(&field<char>(values, row));
       break;

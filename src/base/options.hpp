@@ -24,6 +24,7 @@ struct Options {
   KernelChoice kernel;    // which scan kernel
   bool sweep;             // false: never sweep; quarantined addresses are spent, their pages given back
   bool stats;             // print statistics on standard error at exit
+  char stats_file[512];   // or write them to this file; "" for none
   bool unaligned;         // also scan words at odd addresses
   char trace[512];        // file to which calls are recorded; "" for none
   char stats_dir[512];    // directory in which each process keeps its statistics page; "" for none
@@ -32,7 +33,14 @@ struct Options {
 // The defaults, from the compile-time settings.
 Options default_options();
 
-enum class OptionType : uint8_t { number, size, flag, choice, text };
+enum class OptionType : uint8_t {
+  number,
+  size,
+  flag,
+  choice,
+  text,
+  flag_or_file,  // 0, 1, or a file's name, which has a '.' or a '/' in it
+};
 
 struct OptionSpec {
   const char* name;  // in NONREUSE_OPTIONS

@@ -20,6 +20,7 @@
 #include "heap/heap.hpp"
 #include "platform/attributes.hpp"
 #include "platform/os.hpp"
+#include "platform/probes.hpp"
 #include "platform/spill.hpp"
 #include "revoke/policy.hpp"
 #include "revoke/quarantine.hpp"
@@ -93,9 +94,15 @@ class Allocator {
 
   // ---- figures --------------------------------------------------------------------------------------
   void statistics(nonreuse_statistics& out);
-  void attach_stats_page(StatsPage* page) { page_ = page; }
-  StatsPage* stats_page() { return page_; }
+  // Where statistics are published: static data, which is no root, and a shared file's page. Either may be
+  // null.
+  void attach_stats_pages(StatsPage* place, StatsPage* shared) {
+    place_ = place;
+    shared_page_ = shared;
+  }
+  StatsPage* shared_page() { return shared_page_; }
   void publish_statistics();
+  void publish_gauges();
   void mallinfo(nonreuse_mallinfo2& out);
   bool trim(size_t pad);
   HeapCount count_live();  // by the tags; while other threads allocate, about so many
@@ -183,7 +190,8 @@ class Allocator {
   R& revoker_;
   Policy policy_;
   Figures figures_;
-  StatsPage* page_ = nullptr;
+  StatsPage* place_ = nullptr;
+  StatsPage* shared_page_ = nullptr;
   ThreadFront* fronts_ = nullptr;  // under the quarantine's lock
   std::atomic<bool> revoking_{false};
   std::atomic<bool> calm_{false};        // threads wait in their slow paths until memory was read

@@ -60,7 +60,10 @@ NONREUSE_NOINLINE auto Allocator<P, R>::allocate_slow(ThreadFront& front, size_t
   const Granules length = chunk_length(size);
   wait_if_asked();
   if (length <= kSmallMax && kFreebufMode) {
-    if (refill(front, length)) return allocate(front, size);
+    if (refill(front, length)) {
+      publish_gauges();
+      return allocate(front, size);
+    }
     if (revoke(front) == SweepResult::done && refill(front, length)) return allocate(front, size);
     return {};
   }
@@ -83,6 +86,7 @@ auto Allocator<P, R>::allocate_direct(Granules length, Granules alignment, size_
   if (run.empty()) return {};
   heap_.cleanse(run);
   tags_.set_live(run.start, run.length);
+  publish_gauges();
   return hand_out(run.start, run.length, size);
 }
 

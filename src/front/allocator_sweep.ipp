@@ -27,6 +27,7 @@ void Allocator<P, R>::seal(ThreadFront& front) {
     }
     front.batch_bytes = 0;
   }
+  publish_gauges();
   consider_sweep();
   if (front.batch == nullptr) {
     sweep_all();
@@ -197,6 +198,7 @@ SweepResult Allocator<P, R>::sweep_pass(bool* more, bool wait) {
     sweep_cpu_ns_ = 0;
     if (!paint(&sweep_leaves_more_)) return SweepResult::nothing;
     trace::note(trace::Rare::sweep_begin, quarantine_.pending_bytes(), live_bytes());
+    probes::note_sweep_begin(quarantine_.pending_bytes(), live_bytes());
   }
   *more = sweep_leaves_more_;
   revoking_.store(true, std::memory_order_relaxed);
@@ -229,7 +231,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
   // it does not see the threads.
   if (!options_.sweep || os::process_id() != owner_) return RevokeOutcome::blind;
   static constexpr auto self = [](void* context) { return static_cast<Allocator*>(context); };
-  const Address page = address_of(page_);
+  const Address place = address_of(place_);
   RevokeRequest request{
       &shadow_,
       base_,
@@ -238,7 +240,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
       live_bytes(),
       space_.heap(),
       space_.tables(),
-      {page, page + (page_ != nullptr ? kStatsPageBytes : 0)},
+      {place, place + (place_ != nullptr ? sizeof(StatsPage) : 0)},
       [](void* context, Granule granule) { return self(context)->painted_chunk_at(granule); },
       [](void* context, Granule granule) {
         const Run chunk = self(context)->tags_.covering(granule, kLargeChunk);
@@ -268,12 +270,16 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
     figures_.sweep_max.at_least(took);
     figures_.sweep_times.add(took);
   }
+  figures_.sweep_cpu.add(cpu);
   cpu_at_last_sweep_ = cpu_end;
+  if (seen.pause_ns != 0) trace::note(trace::Rare::stop, seen.stop_begin_ns, seen.pause_ns);
   trace::note(trace::Rare::sweep_end, outcome == RevokeOutcome::cleared ? 1 : 0, quarantine_.held_chunks(),
               quarantine_.held_bytes(), seen.pause_ns);
   trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),
               heap_.committed() << kGranuleShift);
   calm_.store(false, std::memory_order_relaxed);
+  probes::note_sweep_end(outcome == RevokeOutcome::cleared, quarantine_.held_chunks(),
+                         quarantine_.held_bytes(), took);
   publish_statistics();
 }
 
@@ -339,6 +345,7 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   quarantine_.settle_books(seen.held.chunks, seen.held.granules << kGranuleShift);
   figures_.released_bytes.add(released << kGranuleShift);
   trace::note(trace::Rare::release, released << kGranuleShift);
+  probes::note_release(released << kGranuleShift);
   figures_.bits_cleared.add(released);
   figures_.root_bytes.add(seen.root_bytes);
   figures_.heap_bytes.add(seen.heap_bytes);

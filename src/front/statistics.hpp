@@ -33,7 +33,7 @@ class Histogram {
 
 struct Figures {
   Counter sweeps, abandoned, swept_bytes, swept_chunks, released_bytes, bits_painted, bits_cleared;
-  Counter root_bytes, heap_bytes, stops, pause_total, pause_max, sweep_total, sweep_max;
+  Counter root_bytes, heap_bytes, stops, pause_total, pause_max, sweep_total, sweep_max, sweep_cpu;
   Counter beside, again_bytes;
   Histogram pauses, sweep_times;
 };

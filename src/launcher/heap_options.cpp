@@ -42,6 +42,8 @@ std::string values_text(const OptionSpec& spec) {
       return "0|1";
     case OptionType::choice:
       return spec.choices;
+    case OptionType::flag_or_file:
+      return "0|1|FILE";
     case OptionType::text:
       return "text";
   }

@@ -20,10 +20,12 @@
 #include "base/options.hpp"
 #include "launcher/child.hpp"
 #include "launcher/heap_options.hpp"
+#include "launcher/live_statistics.hpp"
 #include "launcher/program.hpp"
 #include "launcher/replay.hpp"
 #include "launcher/replay_plan.hpp"
 #include "launcher/summary.hpp"
+#include "launcher/top.hpp"
 #include "launcher/trace_commands.hpp"
 #include "nonreuse_version.hpp"
 
@@ -193,6 +195,14 @@ CLI::App* add_trace_commands(CLI::App& app, TraceRequest& request) {
                    "The picture: .svg or .png (default: the trace's name and .svg)");
   plot->add_option("--process", request.process, "Of this process (default: the one with most calls)")
       ->type_name("PID");
+  CLI::App* timeline =
+      add_trace_action(*trace, "timeline", "Sweeps, stops and memory as a file that ui.perfetto.dev opens",
+                       TraceAction::timeline, request);
+  timeline->add_option("-o,--output", request.picture, "The file (default: the trace's name and .json)");
+  CLI::App* html = add_trace_action(
+      *trace, "html", "Memory over time, sizes, lifetimes, sweeps and pauses as a page for a browser",
+      TraceAction::html, request);
+  html->add_option("-o,--output", request.picture, "The page (default: the trace's name and .html)");
   add_trace_action(*trace, "pack", "Compress the file in place; the other commands read it as before",
                    TraceAction::pack, request);
   return trace;
@@ -218,6 +228,28 @@ CLI::App* add_replay_command(CLI::App& app, ReplayRequest& request) {
       ->type_name("FILE");
   command->add_flag("--json", request.json, "As JSON");
   add_heap_options(*command, request.heap);
+  return command;
+}
+
+CLI::App* add_stats_command(CLI::App& app, StatsRequest& request) {
+  CLI::App* command = app.add_subcommand(
+      "stats", "Statistics of protected processes that run, without stopping or signalling them");
+  command->add_option("PID", request.processes, "The processes")->type_name("");
+  CLI::Option* all = command->add_flag("--all", request.all, "All protected processes of this system");
+  command->add_option("--dir", request.folder, "What processes left in the folder of the option stats_dir")
+      ->type_name("DIR")
+      ->excludes(all);
+  CLI::Option* json = command->add_flag("--json", request.json, "As JSON");
+  command->add_flag("--prometheus", request.prometheus, "In Prometheus' text format")->excludes(json);
+  return command;
+}
+
+CLI::App* add_top_command(CLI::App& app, TopRequest& request) {
+  CLI::App* command = app.add_subcommand("top", "Watch all protected processes in a table");
+  command->add_flag("--once", request.once, "Print the table once");
+  command->add_option("--delay", request.delay, "Seconds between two looks (default: 2)")
+      ->type_name("SECONDS");
+  command->add_option("--sort", request.sort, "The column to sort by (default: heap)")->type_name("COLUMN");
   return command;
 }
 
@@ -262,10 +294,14 @@ int start(std::vector<std::string> words) {
   const CLI::App* trace_command = add_trace_commands(app, trace_request);
   ReplayRequest replay_request;
   const CLI::App* replay_command = add_replay_command(app, replay_request);
+  StatsRequest stats_request;
+  const CLI::App* stats_command = add_stats_command(app, stats_request);
+  TopRequest top_request;
+  const CLI::App* top_command = add_top_command(app, top_request);
   CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
 
   const bool is_command = !words.empty() && !words.front().starts_with('-');
-  constexpr std::array kCommands = {"run", "trace", "replay", "options"};
+  constexpr std::array kCommands = {"run", "stats", "top", "trace", "replay", "options"};
   if (is_command && std::find(kCommands.begin(), kCommands.end(), words.front()) == kCommands.end()) {
     throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: {})", words.front(),
                                             fmt::join(kCommands, ", ")));
@@ -288,6 +324,8 @@ int start(std::vector<std::string> words) {
   }
   if (trace_command->parsed()) return run_trace(trace_request);
   if (replay_command->parsed()) return run_replay(replay_request);
+  if (stats_command->parsed()) return run_stats(stats_request);
+  if (top_command->parsed()) return run_top(top_request);
   run(request);
 }
 

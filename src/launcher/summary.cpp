@@ -10,6 +10,7 @@
 
 #include "base/histogram.hpp"
 #include "base/report.hpp"
+#include "base/statistics_fields.hpp"
 
 namespace nonreuse::launcher {
 namespace {
@@ -68,49 +69,21 @@ std::vector<StatsPage> read_pages(const std::string& folder, uint64_t not_before
 }
 
 nonreuse_statistics total_of(const std::vector<StatsPage>& pages) {
-  using Field = uint64_t nonreuse_statistics::*;
-  using S = nonreuse_statistics;
-  // A fork's child goes on counting from its parent's figures: only what it added counts here.
-  constexpr Field kCounters[] = {&S::sweeps,
-                                 &S::sweeps_abandoned,
-                                 &S::swept_bytes,
-                                 &S::swept_chunks,
-                                 &S::frees,
-                                 &S::freed_bytes,
-                                 &S::released_bytes,
-                                 &S::bits_painted,
-                                 &S::bits_cleared,
-                                 &S::concurrent_sweeps,
-                                 &S::reread_bytes,
-                                 &S::stops,
-                                 &S::scanned_root_bytes,
-                                 &S::scanned_heap_bytes,
-                                 &S::pause_ns_total,
-                                 &S::sweep_ns_total};
-  constexpr Field kGauges[] = {&S::held_chunks, &S::held_bytes, &S::quarantined_bytes, &S::decommitted_bytes,
-                               &S::heap_bytes,  &S::live_bytes, &S::footprint_bytes,   &S::footprint_max};
-  constexpr Field kLargest[] = {&S::pause_ns_max, &S::sweep_ns_max};
-  using Histogram = uint64_t(S::*)[NONREUSE_HISTOGRAM_BUCKETS];
-  constexpr Histogram kHistograms[] = {&S::pause_histogram, &S::sweep_histogram};
-  static_assert(sizeof(S) / sizeof(uint64_t) == 1 + std::size(kCounters) + std::size(kGauges) +
-                                                    std::size(kLargest) +
-                                                    std::size(kHistograms) * NONREUSE_HISTOGRAM_BUCKETS,
-                "a field of nonreuse_statistics is missing here");
   nonreuse_statistics sum = {};
-  sum.version = 2;
   for (const StatsPage& page : pages) {
-    for (const Field field : kCounters) {
-      const uint64_t before = page.inherited.*field;
-      sum.*field += page.statistics.*field - std::min(before, page.statistics.*field);
+    const nonreuse_statistics own = less_inherited(page.statistics, page.inherited);
+    sum.version = own.version;
+    for (const Figure& figure : kFigures) {
+      uint64_t& into = sum.*figure.field;
+      if (figure.kind == FigureKind::largest)
+        into = std::max(into, own.*figure.field);
+      else
+        into += own.*figure.field;
     }
-    for (const Histogram histogram : kHistograms) {
-      for (size_t i = 0; i < NONREUSE_HISTOGRAM_BUCKETS; ++i) {
-        const uint64_t now = (page.statistics.*histogram)[i], before = (page.inherited.*histogram)[i];
-        (sum.*histogram)[i] += now - std::min(before, now);
-      }
+    for (const FigureHistogram& histogram : kFigureHistograms) {
+      for (size_t i = 0; i < NONREUSE_HISTOGRAM_BUCKETS; ++i)
+        (sum.*histogram.counts)[i] += (own.*histogram.counts)[i];
     }
-    for (const Field field : kGauges) sum.*field += page.statistics.*field;
-    for (const Field field : kLargest) sum.*field = std::max(sum.*field, page.statistics.*field);
   }
   return sum;
 }

@@ -10,10 +10,12 @@
 #include "base/report.hpp"
 #include "launcher/program.hpp"
 #include "launcher/trace_file.hpp"
+#include "launcher/trace_html.hpp"
 #include "launcher/trace_plot.hpp"
 #include "launcher/trace_print.hpp"
 #include "launcher/trace_reader.hpp"
 #include "launcher/trace_stats.hpp"
+#include "launcher/trace_timeline.hpp"
 
 namespace nonreuse::launcher {
 
@@ -61,9 +63,15 @@ int run_trace(const TraceRequest& s) {
                                     : trace_stats_text(reader, content.size_on_disk());
     std::fputs(text.c_str(), stdout);
   }
-  if (s.action == TraceAction::plot) {
-    const std::string picture = s.picture.empty() ? s.file + ".svg" : s.picture;
-    plot_trace(reader, pick_process(reader, s.process, s.file), picture);
+  const auto made = [&](const char* ending) { return s.picture.empty() ? s.file + ending : s.picture; };
+  if (s.action == TraceAction::plot)
+    plot_trace(reader, pick_process(reader, s.process, s.file), made(".svg"));
+  if (s.action == TraceAction::timeline || s.action == TraceAction::html) {
+    if (reader.processes().empty()) pick_process(reader, 0, s.file);  // says why there is nothing
+    if (s.action == TraceAction::timeline)
+      write_timeline(reader, s.file, made(".json"));
+    else
+      write_trace_html(reader, s.file, content.size_on_disk(), made(".html"));
   }
   return verdict(s.file, reader);
 }

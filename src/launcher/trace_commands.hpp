@@ -8,7 +8,7 @@
 
 namespace nonreuse::launcher {
 
-enum class TraceAction : uint8_t { print, stats, plot, pack };
+enum class TraceAction : uint8_t { print, stats, plot, timeline, html, pack };
 
 // What `nonreuse trace` was told.
 struct TraceRequest {
@@ -17,7 +17,7 @@ struct TraceRequest {
   PrintRequest printing;
   bool json = false;     // stats
   uint32_t process = 0;  // plot
-  std::string picture;   // plot
+  std::string picture;   // plot, timeline, html: the file that is made; "" for the trace's name and an ending
 };
 
 // The exit status: 0, or 1 where the trace is damaged or cut off.

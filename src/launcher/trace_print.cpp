@@ -43,6 +43,8 @@ std::string heap_text(const Record& r) {
       return fmt::format("release(bytes {})", f[0]);
     case Rare::gauges:
       return fmt::format("heap(live {}, quarantined {}, held {}, footprint {})", f[0], f[1], f[2], f[3]);
+    case Rare::stop:
+      return fmt::format("stop(pause {} ns)", f[1]);
     case Rare::finish:
       return fmt::format("finish(chunks {}, bytes {})", f[0], f[1]);
     default:

@@ -48,7 +48,8 @@ bool TraceReader::read_header() {
     return false;
   }
   const auto header = read_as<FileHeader>(file_, 0);
-  if (header.version != trace::kVersion || header.header_bytes != trace::kFileHeaderBytes) {
+  if (header.version < trace::kOldestVersion || header.version > trace::kVersion ||
+      header.header_bytes != trace::kFileHeaderBytes) {
     problem_ = "it is a trace of another version";
     return false;
   }

@@ -194,7 +194,7 @@ std::string trace_stats_json(TraceReader& reader, size_t bytes_on_disk) {
       one["freed_after"][kLifetimeNames[l]] = of.lifetimes[l];
     all["size_classes"].push_back(one);
   }
-  return all.dump(2) + "\n";
+  return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace nonreuse::launcher

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "override/process_heap.hpp"
+#include "override/process_statistics.hpp"
 
 #define NONREUSE_PUBLIC extern "C" __attribute__((visibility("default")))
 

@@ -2,9 +2,9 @@
 
 #include <pthread.h>
 
-#include "base/histogram.hpp"
 #include "base/report.hpp"
 #include "base/settings.hpp"
+#include "override/process_statistics.hpp"
 #include "platform/trace_file.hpp"
 
 extern "C" char** environ;
@@ -78,20 +78,6 @@ void after_fork_in_parent() {
   init_lock.unlock();
 }
 
-void attach_stats_page() {
-  const Options& options = process_heap.options();
-  if (options.stats_dir[0] == '\0') return;
-  auto* page = static_cast<StatsPage*>(os::map_shared_file(options.stats_dir, kStatsPageBytes));
-  process_heap.attach_stats_page(page);
-  if (page == nullptr) return;
-  page->process_id = static_cast<uint64_t>(os::process_id());
-  page->started_ns = os::wall_clock_ns();
-  page->finished = 0;
-  os::command_name(page->command);
-  process_heap.publish_statistics();
-  page->magic = kStatsPageMagic;
-}
-
 void after_fork_in_child() {
   shared_lock.reset();
   in_shared = false;
@@ -99,10 +85,7 @@ void after_fork_in_child() {
   process_heap.after_fork_in_child(own_front);
   trace::after_fork_in_child();
   if (shared_front != own_front) shared_front = nullptr;  // given up with the other threads' fronts
-  if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
-  if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
-  attach_stats_page();
-  if (StatsPage* page = process_heap.stats_page(); page != nullptr) process_heap.statistics(page->inherited);
+  if (stage.load(std::memory_order_relaxed) == Stage::ready) restart_statistics_in_child();
 }
 
 void say_line(const char* complete) {
@@ -132,20 +115,18 @@ __attribute__((constructor(101))) void at_start() {
   configure(revoker);  // the environment may not have been there before
   if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
   start_trace();
-  attach_stats_page();
+  start_statistics();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 // After the program's exit handlers. The heap goes on serving whatever still runs.
 __attribute__((destructor(101))) void at_exit() {
   if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
-  process_heap.publish_statistics();
   if (trace::recording()) {
     const HeapCount live = process_heap.count_live();
     trace::finish(live.chunks, live.bytes);
   }
-  if (StatsPage* page = process_heap.stats_page(); page != nullptr) page->finished = 1;
-  if (process_heap.options().stats) print_statistics();
+  finish_statistics();
   if constexpr (kDebug) {
     if (count_threads() == 1) process_heap.check();  // others may be inside malloc
   }
@@ -187,48 +168,6 @@ ThreadFront* lock_shared_front() {
 void unlock_shared_front() {
   in_shared = false;
   shared_lock.unlock();
-}
-
-namespace {
-void print_line(Line& line) {
-  line.text("\n");
-  os::write_error(line.c_str(), line.size());
-}
-}  // namespace
-
-void print_statistics() {
-  nonreuse_statistics s;
-  process_heap.statistics(s);
-  Line heap, quarantine, sweeps, scanned, pauses;
-  heap.text("nonreuse: heap: ")
-      .bytes(s.live_bytes)
-      .text(" live, ")
-      .bytes(s.heap_bytes)
-      .text(" in use, footprint ");
-  print_line(heap.bytes(s.footprint_bytes).text(" (at most ").bytes(s.footprint_max).text(")"));
-  quarantine.text("nonreuse: quarantine: ").number(s.frees).text(" chunks freed (").bytes(s.freed_bytes);
-  quarantine.text("), ").bytes(s.quarantined_bytes).text(" waiting, ").bytes(s.decommitted_bytes);
-  quarantine.text(" given back, held ").number(s.held_chunks).text(" chunks (").bytes(s.held_bytes);
-  print_line(quarantine.text(")"));
-  sweeps.text("nonreuse: sweeps: ").number(s.sweeps).text(" (").number(s.sweeps_abandoned);
-  sweeps.text(" abandoned), ")
-      .number(s.swept_chunks)
-      .text(" chunks (")
-      .bytes(s.swept_bytes)
-      .text(") swept, ");
-  sweeps.number(s.bits_painted).text(" bits painted, ").number(s.bits_cleared).text(" cleared, ");
-  print_line(sweeps.bytes(s.released_bytes).text(" released"));
-  scanned.text("nonreuse: scanned: ")
-      .bytes(s.scanned_heap_bytes)
-      .text(" of heap, ")
-      .bytes(s.scanned_root_bytes);
-  scanned.text(" of roots; sweep time ").nanoseconds(s.sweep_ns_total).text(", longest ");
-  print_line(scanned.nanoseconds(s.sweep_ns_max));
-  pauses.text("nonreuse: pauses: ").number(s.stops).text(" stops, ").nanoseconds(s.pause_ns_total);
-  pauses.text(" in all, 99 % below ").nanoseconds(histogram_percentile(s.pause_histogram, 99));
-  pauses.text(", longest ").nanoseconds(s.pause_ns_max).text("; ").number(s.concurrent_sweeps);
-  print_line(
-      pauses.text(" sweeps beside threads, ").bytes(s.reread_bytes).text(" read again in their stops"));
 }
 
 }  // namespace nonreuse

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "front/allocator.hpp"
+#include "platform/probes.hpp"
 #include "platform/system.hpp"
 #include "revoke/cheribsd_kernel.hpp"
 #include "revoke/conservative.hpp"
@@ -34,11 +35,16 @@ ThreadFront* attach_thread();
 ThreadFront* lock_shared_front();  // nullptr: no memory for even that, or held already; nothing is locked
 void unlock_shared_front();
 
-// What is recorded of a call: before() it is made, or after() it with its result.
+// What is recorded of a call: before() it is made, or after() it with its result. The same for probes, while
+// somebody is attached to one: probed().
 struct Unwatched {
   void before() const {}
   template <class Result>
   void after(const Result&) const {}
+  static constexpr bool probed() { return false; }
+  void probe_before() const {}
+  template <class Result>
+  void probe_after(const Result&) const {}
 };
 inline uint64_t number_of(const void* pointer) {
   return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(pointer));
@@ -49,6 +55,11 @@ struct WatchedMalloc : Unwatched {
   void after(const Made& made) const {
     trace::note_malloc(size, number_of(made.get()));
   }
+  static bool probed() { return probes::malloc_wanted(); }
+  template <class Made>
+  void probe_after(const Made& made) const {
+    probes::note_malloc(size, number_of(made.get()));
+  }
   size_t size;
 };
 struct WatchedAligned : Unwatched {
@@ -56,6 +67,11 @@ struct WatchedAligned : Unwatched {
   template <class Made>
   void after(const Made& made) const {
     trace::note_aligned(alignment, size, number_of(made.get()));
+  }
+  static bool probed() { return probes::malloc_wanted(); }
+  template <class Made>
+  void probe_after(const Made& made) const {
+    probes::note_malloc(size, number_of(made.get()));
   }
   size_t alignment, size;
 };
@@ -65,12 +81,19 @@ struct WatchedRealloc : Unwatched {
   void after(const Made& made) const {
     trace::note_realloc(number_of(old), size, number_of(made.get()));
   }
+  static bool probed() { return probes::realloc_wanted(); }
+  template <class Made>
+  void probe_after(const Made& made) const {
+    probes::note_realloc(number_of(old), size, number_of(made.get()));
+  }
   const void* old;
   size_t size;
 };
 struct WatchedFree : Unwatched {
   explicit WatchedFree(const void* given) : old(given) {}
   void before() const { trace::note_free(number_of(old)); }
+  static bool probed() { return probes::free_wanted(); }
+  void probe_before() const { probes::note_free(number_of(old)); }
   const void* old;
 };
 
@@ -97,14 +120,21 @@ NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise, Watch wa
   return result;
 }
 
+template <class Body, class Result, class Watch>
+NONREUSE_NOINLINE Result with_probe(Body&& body, Result otherwise, Watch watch) {
+  watch.probe_before();
+  const Result result = with_some_front(body, otherwise, watch);
+  watch.probe_after(result);
+  return result;
+}
+
 template <class Body, class Result, class Watch = Unwatched>
 NONREUSE_ALWAYS_INLINE Result with_front(Body&& body, Result otherwise, Watch watch = {}) {
+  if (Watch::probed()) [[unlikely]]
+    return with_probe(body, otherwise, watch);
   if (ThreadFront* front = thread_front) [[likely]]
     return body(*front);
   return with_some_front(body, otherwise, watch);
 }
-
-// Prints the statistics on standard error.
-void print_statistics();
 
 }  // namespace nonreuse

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "platform/os.hpp"
+#include "platform/probes.hpp"
 #include "platform/spill.hpp"
 
 namespace nonreuse {
@@ -167,8 +168,11 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   start_team(beside);
   state_.request.freeze(state_.request.context, true);
   const uint64_t begin = os::now_ns();
+  figures_.stop_begin_ns = begin;
+  probes::note_stop_begin();
   const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
   figures_.stood_ns = os::now_ns() - begin;
+  probes::note_stop_end(figures_.stood_ns);
   state_.request.freeze(state_.request.context, false);
   dismiss_team();
   figures_.beside = beside && !state_.tracker.lost();

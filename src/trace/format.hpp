@@ -24,9 +24,10 @@ namespace nonreuse::trace {
 
 inline constexpr uint64_t kFileMagic = 0x31657362'7274726eULL;  // "nrtrbse1"
 inline constexpr uint32_t kBlockMagic = 0x62'72'74'2eU;         // ".trb"
-inline constexpr uint32_t kVersion = 1;
-inline constexpr size_t kFileHeaderBytes = 64 * 1024;  // whole pages everywhere
-inline constexpr size_t kWindowUnit = 16 * 1024;       // a window is some of these, and whole pages
+inline constexpr uint32_t kVersion = 2;                         // 2 has the record `stop`
+inline constexpr uint32_t kOldestVersion = 1;                   // that can be read
+inline constexpr size_t kFileHeaderBytes = 64 * 1024;           // whole pages everywhere
+inline constexpr size_t kWindowUnit = 16 * 1024;                // a window is some of these, and whole pages
 inline constexpr size_t kBlockAlign = 64;
 
 struct FileHeader {
@@ -74,9 +75,10 @@ enum class Rare : uint8_t {
   finish,          // chunks, bytes live in the heap, by its own count: after the program's exit handlers
   raw_realloc,     // the old address, size, the new address: realloc of what is no multiple of 16
   pause,           // nothing: time passed
+  stop,            // ns (CLOCK_MONOTONIC) when threads began to stop for a sweep, ns until they ran again
   count
 };
-inline constexpr uint8_t kRareFields[] = {0, 2, 3, 2, 2, 1, 2, 2, 4, 1, 4, 2, 3, 0};
+inline constexpr uint8_t kRareFields[] = {0, 2, 3, 2, 2, 1, 2, 2, 4, 1, 4, 2, 3, 0, 2};
 static_assert(sizeof(kRareFields) == static_cast<size_t>(Rare::count));
 inline constexpr size_t kMostFields = 4;
 inline constexpr size_t kLongestRecord = 1 + 10 + 10 * kMostFields;

@@ -12,7 +12,7 @@ fail() {
 
 cmake --install "$NONREUSE_BUILD_DIR" --prefix "$prefix" >"$work/install.log"
 library_folder=$(dirname "$(find "$prefix" -name libdlmalloc_nonreuse.so)")
-for file in bin/nonreuse include/dlmalloc_nonreuse.h; do
+for file in bin/nonreuse include/dlmalloc_nonreuse.h share/man/man1/nonreuse.1 share/man/man3/dlmalloc_nonreuse.3; do
   [[ -f $prefix/$file ]] || fail "$file is not installed"
 done
 for file in libdlmalloc_nonreuse.so libdlmalloc_nonreuse.a libdlmalloc_nonreuse_dl.a \

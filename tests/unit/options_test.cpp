@@ -167,8 +167,23 @@ TEST_F(OptionsTest, MessagesNameTheKindOfValue) {
   EXPECT_THAT(reported[1],
               HasSubstr("option min=x is not a size (a number, with K, M, G or T behind it); 0 is used"));
   EXPECT_THAT(reported[2], HasSubstr("option stop=x is not one of auto|ptrace|signal; auto is used"));
-  EXPECT_THAT(reported[3], HasSubstr(kSweepStats ? "stats=x is not a number; 1 is used"
-                                                 : "stats=x is not a number; 0 is used"));
+  EXPECT_THAT(reported[3], HasSubstr("stats=x is not 0, 1 or the name of a file (with a . or / in it); "));
+  EXPECT_THAT(reported[3], HasSubstr(kSweepStats ? "; 1 is used" : "; 0 is used"));
+}
+
+TEST_F(OptionsTest, StatisticsGoToStandardErrorOrToAFile) {
+  EXPECT_EQ(parse("stats=1"), 0);
+  EXPECT_TRUE(options.stats);
+  EXPECT_EQ(parse("stats=/a/b%p.json"), 0);
+  EXPECT_FALSE(options.stats);
+  EXPECT_STREQ(options.stats_file, "/a/b%p.json");
+  EXPECT_EQ(parse("stats=2"), 1);
+  EXPECT_STREQ(options.stats_file, "/a/b%p.json") << "what is wrong changes nothing";
+  EXPECT_EQ(parse(("stats=/" + std::string(sizeof(options.stats_file), 'x')).c_str()), 1);
+  EXPECT_THAT(reported.back(), HasSubstr("is too long (at most 511 bytes); /a/b%p.json is used"));
+  EXPECT_EQ(parse("stats=x.txt:stats=0"), 0);
+  EXPECT_FALSE(options.stats);
+  EXPECT_STREQ(options.stats_file, "");
 }
 
 TEST_F(OptionsTest, NameWithoutValueIsRefused) {

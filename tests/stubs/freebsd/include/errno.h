@@ -11,4 +11,6 @@ int* __error(void);
 #define EINTR 4
 #define ENOMEM 12
 #define EINVAL 22
+#define EFBIG 27
 #define EAGAIN 35
+#define ENAMETOOLONG 63
