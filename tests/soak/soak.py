@@ -90,7 +90,7 @@ class Redis:
 
     def start_load(self) -> None:
         self.benchmark = subprocess.Popen(
-            ["redis-benchmark", "-s", self.client[2], "-t", COMMANDS, "-n", "40000", "-r", "20000", "-d", "300",
+            ["redis-benchmark", "-s", self.client[2], "-t", COMMANDS, "-n", "10000", "-r", "4000", "-d", "300",
              "-c", "20", "-q"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
