@@ -25,8 +25,10 @@ struct Options {
   bool sweep;             // false: never sweep; quarantined addresses are spent, their pages given back
   bool stats;             // print statistics on standard error at exit
   bool unaligned;         // also scan words at odd addresses
+  bool stacks;            // record where chunks are allocated and freed
   char trace[512];        // file to which calls are recorded; "" for none
   char stats_dir[512];    // directory in which each process keeps its statistics page; "" for none
+  char report_socket[108];  // where a reporter listens; "" for none
 };
 
 // The defaults, from the compile-time settings.

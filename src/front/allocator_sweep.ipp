@@ -272,6 +272,7 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
               quarantine_.held_bytes(), seen.pause_ns);
   trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),
               heap_.committed() << kGranuleShift);
+  if (outcome == RevokeOutcome::cleared) stacks::note_sweep();
   calm_.store(false, std::memory_order_relaxed);
   publish_statistics();
 }

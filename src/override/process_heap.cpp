@@ -5,6 +5,7 @@
 #include "base/histogram.hpp"
 #include "base/report.hpp"
 #include "base/settings.hpp"
+#include "override/history.hpp"
 #include "platform/trace_file.hpp"
 
 extern "C" char** environ;
@@ -54,6 +55,7 @@ bool make_ready() {
   if (stage.load(std::memory_order_relaxed) == Stage::untouched) {
     const bool ok = process_heap.init(default_options());
     configure(revoker);
+    if (ok) publish_descriptor(revoker);
     stage.store(ok ? Stage::ready : Stage::failed, std::memory_order_release);
   }
   return stage.load(std::memory_order_relaxed) == Stage::ready;
@@ -66,6 +68,7 @@ bool ready() {
 
 void before_fork() {
   trace::before_fork();
+  stacks::before_fork();
   init_lock.lock();
   process_heap.announce_fork();  // a thread in the shared front may be waiting for a sweep
   if (!in_shared) shared_lock.lock();
@@ -76,6 +79,7 @@ void after_fork_in_parent() {
   process_heap.after_fork_in_parent();
   if (!in_shared) shared_lock.unlock();
   init_lock.unlock();
+  stacks::after_fork_in_parent();
 }
 
 void attach_stats_page() {
@@ -98,6 +102,7 @@ void after_fork_in_child() {
   init_lock.reset();
   process_heap.after_fork_in_child(own_front);
   trace::after_fork_in_child();
+  stacks::after_fork_in_child();
   if (shared_front != own_front) shared_front = nullptr;  // given up with the other threads' fronts
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) os::unmap(page, kStatsPageBytes);
   if (stage.load(std::memory_order_relaxed) != Stage::ready) return;
@@ -132,6 +137,7 @@ __attribute__((constructor(101))) void at_start() {
   configure(revoker);  // the environment may not have been there before
   if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
   start_trace();
+  if (start_history()) thread_front = nullptr;
   attach_stats_page();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
@@ -146,6 +152,7 @@ __attribute__((destructor(101))) void at_exit() {
   }
   if (StatsPage* page = process_heap.stats_page(); page != nullptr) page->finished = 1;
   if (process_heap.options().stats) print_statistics();
+  report_at_exit();
   if constexpr (kDebug) {
     if (count_threads() == 1) process_heap.check();  // others may be inside malloc
   }
@@ -167,7 +174,7 @@ ThreadFront* attach_thread() {
   ThreadFront* front = process_heap.make_front();
   if (front == nullptr) return nullptr;
   own_front = front;
-  if (!trace::recording()) thread_front = front;
+  if (!watching()) thread_front = front;
   // Where this fails the front is not given up when the thread ends: memory is kept, nothing is unsafe.
   if (have_exit_key) pthread_setspecific(exit_key, front);
   return front;
