@@ -24,7 +24,7 @@ struct ChunkRecord {
   uint64_t made;   // stack 24 bits, thread 22 bits
   uint64_t freed;  // the same, and above them the sweeps completed by then, modulo 2^18; 0: not freed
 };
-inline constexpr unsigned kStackBits = 24, kThreadBits = 22, kEpochBits = 18;
+inline constexpr unsigned kStackBits = 24, kThreadBits = 22, kAgeBits = 18;
 constexpr StackId stack_of(uint64_t word) {
   return static_cast<StackId>(word & ((uint64_t{1} << kStackBits) - 1));
 }
@@ -33,7 +33,7 @@ constexpr uint32_t thread_of(uint64_t word) {
 }
 // Completed sweeps between the free and `epoch`, of which 2^18 count as none.
 constexpr uint64_t age_of(uint64_t freed, uint64_t epoch) {
-  return (epoch - (freed >> (kStackBits + kThreadBits))) & ((uint64_t{1} << kEpochBits) - 1);
+  return (epoch - (freed >> (kStackBits + kThreadBits))) & ((uint64_t{1} << kAgeBits) - 1);
 }
 
 // The records are in blocks of 2^kBlockShift granules, which come into being when they are needed.

@@ -25,7 +25,8 @@ HeapDescriptor& book() {
   return nonreuse_heap_descriptor;
 }
 
-constinit void* (*more_memory)(size_t) = nullptr;
+using More = void* (*)(size_t);
+constinit More more_memory = nullptr;
 constinit uint64_t* words = nullptr;
 constinit std::atomic<uint32_t>* buckets = nullptr;
 constinit std::atomic<ChunkRecord*>* blocks = nullptr;
