@@ -6,22 +6,27 @@ find_package(fmt CONFIG QUIET)
 find_package(nlohmann_json CONFIG QUIET)
 find_path(NONREUSE_ZSTD_INCLUDE zstd.h)
 find_library(NONREUSE_ZSTD_LIBRARY zstd)
+find_path(NONREUSE_DW_INCLUDE elfutils/libdwfl.h)
+find_library(NONREUSE_DW_LIBRARY dw)
+find_library(NONREUSE_ELF_LIBRARY elf)
 if(NOT CLI11_FOUND OR NOT fmt_FOUND OR NOT nlohmann_json_FOUND OR NOT NONREUSE_ZSTD_INCLUDE OR
-   NOT NONREUSE_ZSTD_LIBRARY)
-  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json and zstd (Debian: "
-                      "libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev; scripts/setup installs them); "
+   NOT NONREUSE_ZSTD_LIBRARY OR NOT NONREUSE_DW_INCLUDE OR NOT NONREUSE_DW_LIBRARY OR NOT NONREUSE_ELF_LIBRARY)
+  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json, zstd and libdw "
+                      "(Debian: libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev libdw-dev; scripts/setup installs them); "
                       "-DNONREUSE_LAUNCHER=OFF builds without it")
 endif()
 
-add_executable(nonreuse ${NONREUSE_LAUNCHER_SOURCES} src/base/options.cpp src/base/report.cpp)
+add_executable(nonreuse ${NONREUSE_LAUNCHER_SOURCES} src/base/options.cpp src/base/report.cpp
+               src/platform/linux_maps.cpp)
 nonreuse_interface(nonreuse)
 target_include_directories(nonreuse PRIVATE src ${PROJECT_BINARY_DIR}/generated)
 target_compile_options(nonreuse PRIVATE ${NONREUSE_WARNINGS} -g1)  # the compiler takes less time
 target_compile_definitions(nonreuse PRIVATE
   NONREUSE_INSTALL_LIBDIR="${CMAKE_INSTALL_FULL_LIBDIR}")
 target_link_libraries(nonreuse PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
-                      ${NONREUSE_ZSTD_LIBRARY})
+                      ${NONREUSE_ZSTD_LIBRARY} ${NONREUSE_DW_LIBRARY} ${NONREUSE_ELF_LIBRARY})
 target_include_directories(nonreuse PRIVATE ${NONREUSE_ZSTD_INCLUDE})
 # Parsers of command lines and JSON are large templates, and nothing of them is worth optimising.
 set_source_files_properties(src/launcher/main.cpp src/launcher/replay.cpp src/launcher/trace_stats.cpp
+                            src/launcher/dangling_report.cpp src/launcher/reporter.cpp src/launcher/report_html.cpp
                             PROPERTIES COMPILE_OPTIONS "-O1")

@@ -3,8 +3,6 @@
 // and reads the rest out of the process's memory. Numbers only: addresses are those of the observed process.
 #pragma once
 
-#include <atomic>
-
 #include "base/types.hpp"
 
 namespace nonreuse {
@@ -47,12 +45,12 @@ struct HeapDescriptor {
   Range heap, tables;         // all addresses that chunks may ever have; the library's tables
   uint64_t own_at;            // more Ranges that are the library's own, as of the last sweep
   uint64_t own_count;         //
-  std::atomic<uint64_t> epoch;  // sweeps completed since recording began
+  uint64_t epoch;             // sweeps completed since recording began
   // Below: 0 where the option stacks is off.
   uint64_t stacks, stack_words;  // the table of stacks
   uint64_t blocks, block_count;  // addresses of blocks of records, 0 for those that are not there
-  std::atomic<uint64_t> next_word;
-  std::atomic<uint64_t> dropped;  // stacks and records for which there was no memory
+  uint64_t next_word;
+  uint64_t dropped;  // stacks and records for which there was no memory
   uint64_t unwinder;              // 1: stacks are recorded; 0: there is no unwinder, so all are unknown
 };
 
@@ -74,6 +72,7 @@ struct ReportMessage {
   ReportKind kind;
   uint32_t process, thread;
   uint32_t chunk_is_freed;
+  uint64_t descriptor;                  // address of the HeapDescriptor
   uint64_t address, chunk, bytes, age;  // age in completed sweeps since the chunk was freed
   RecordedStack made, freed, now;
 };

@@ -68,7 +68,7 @@ void fill(const ChunkRecord& record, ReportMessage& message) {
   stacks::copy(stack_of(record.freed), message.freed);
   message.made.thread = thread_of(record.made);
   message.freed.thread = record.freed == 0 ? 0 : thread_of(record.freed);
-  message.age = age_of(record.freed, nonreuse_heap_descriptor.epoch.load(std::memory_order_relaxed));
+  message.age = age_of(record.freed, __atomic_load_n(&nonreuse_heap_descriptor.epoch, __ATOMIC_RELAXED));
 }
 
 void say(Line& line) {
@@ -110,6 +110,7 @@ void print_here(const ReportMessage& message) {
 
 void tell(ReportMessage& message) {
   message.magic = kReportMagic;
+  message.descriptor = address_of(&nonreuse_heap_descriptor);
   message.process = static_cast<uint32_t>(os::process_id());
   message.thread = static_cast<uint32_t>(os::thread_id());
   const char* socket = process_heap.options().report_socket;

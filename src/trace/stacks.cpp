@@ -32,6 +32,10 @@ constinit std::atomic<uint32_t>* buckets = nullptr;
 constinit std::atomic<ChunkRecord*>* blocks = nullptr;
 constinit Range own_code{};
 
+void count_dropped() {
+  __atomic_fetch_add(&book().dropped, 1, __ATOMIC_RELAXED);
+}
+
 // Fork waits for those who are inside, and nobody enters meanwhile.
 constinit std::atomic<uint32_t> inside{0};
 constinit std::atomic<bool> closed{false};
@@ -90,8 +94,8 @@ bool is_same(StackId id, const uint64_t* frames, size_t count) {
 
 StackId write(const uint64_t* frames, size_t count) {
   HeapDescriptor& b = book();
-  if (b.next_word.load(std::memory_order_relaxed) + count + 1 > b.stack_words) return kUnknownStack;
-  const uint64_t at = b.next_word.fetch_add(count + 1, std::memory_order_relaxed);
+  if (__atomic_load_n(&b.next_word, __ATOMIC_RELAXED) + count + 1 > b.stack_words) return kUnknownStack;
+  const uint64_t at = __atomic_fetch_add(&b.next_word, count + 1, __ATOMIC_RELAXED);
   if (at + count + 1 > b.stack_words) return kUnknownStack;
   words[at] = count;
   for (size_t i = 0; i < count; ++i) words[at + 1 + i] = frames[i];
@@ -112,7 +116,7 @@ StackId intern(const uint64_t* frames, size_t count) {
     }
     if (is_same(id, frames, count)) return id;
   }
-  book().dropped.fetch_add(1, std::memory_order_relaxed);
+  count_dropped();
   return kUnknownStack;
 }
 
@@ -132,7 +136,7 @@ ChunkRecord* find_or_make(Granule start) {
     if (fresh != nullptr) blocks[index].compare_exchange_strong(none, fresh, std::memory_order_acq_rel);
   }
   ChunkRecord* record = find(start);
-  if (record == nullptr) book().dropped.fetch_add(1, std::memory_order_relaxed);
+  if (record == nullptr) count_dropped();
   return record;
 }
 
@@ -150,7 +154,7 @@ uint64_t word_of(StackId stack) {
 }
 
 uint64_t freed_word(StackId stack) {
-  const uint64_t epoch = book().epoch.load(std::memory_order_relaxed);
+  const uint64_t epoch = __atomic_load_n(&book().epoch, __ATOMIC_RELAXED);
   return word_of(stack) | epoch << (kStackBits + kThreadBits);
 }
 
@@ -180,7 +184,7 @@ bool start(void* (*more)(size_t bytes), Granules capacity) {
   b.block_count = count;
   b.blocks = address_of(blocks);
   b.stacks = address_of(words);
-  b.next_word.store(kUnknownStack + 1);  // no frames at kNoStack and kUnknownStack
+  b.next_word = kUnknownStack + 1;  // no frames at kNoStack and kUnknownStack
   b.unwinder = nonreuse_capture_stack != nullptr ? 1 : 0;
   if (b.unwinder == 0) {
     constexpr char kLine[] =

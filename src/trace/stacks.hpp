@@ -52,7 +52,7 @@ void note_cut(Granule start, Granule of, StackId stack);
 ChunkRecord record(Granule start);
 
 inline void note_sweep() {
-  if (recording()) nonreuse_heap_descriptor.epoch.fetch_add(1, std::memory_order_relaxed);
+  if (recording()) __atomic_fetch_add(&nonreuse_heap_descriptor.epoch, 1, __ATOMIC_RELAXED);
 }
 
 // While a thread forks nobody is inside the unwinder, which has locks of its own.

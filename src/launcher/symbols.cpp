@@ -1,0 +1,169 @@
+#include "launcher/symbols.hpp"
+
+#include <cxxabi.h>
+#include <elfutils/libdw.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "platform/linux_registers.hpp"
+
+namespace nonreuse::launcher {
+namespace {
+
+std::string demangled(const char* name) {
+  int status = 0;
+  const std::unique_ptr<char, decltype(&free)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status), free);
+  return status == 0 && text ? text.get() : name;
+}
+
+std::string path_of(Dwfl_Module* module) {
+  const char* file = nullptr;
+  const char* name = dwfl_module_info(module, nullptr, nullptr, nullptr, nullptr, nullptr, &file, nullptr);
+  const char* path = name != nullptr && name[0] == '/' ? name : file != nullptr ? file : name;
+  return path == nullptr ? "" : path;
+}
+
+std::string last_part(const std::string& path) {
+  return path.substr(path.find_last_of('/') + 1);
+}
+
+struct Walk {
+  std::vector<LiveFrame> frames;
+};
+
+int on_frame(Dwfl_Frame* state, void* argument) {
+  constexpr size_t kMost = 256;
+  auto& walk = *static_cast<Walk*>(argument);
+  Dwarf_Addr counter = 0;
+  bool activation = false;
+  Dwarf_Word stack_pointer = 0;
+  if (!dwfl_frame_pc(state, &counter, &activation)) return DWARF_CB_ABORT;
+  if (dwfl_frame_reg(state, kRegisterLayout.dwarf_stack_pointer, &stack_pointer) != 0) return DWARF_CB_ABORT;
+  walk.frames.push_back({stack_pointer, counter, activation});
+  return walk.frames.size() < kMost ? DWARF_CB_OK : DWARF_CB_ABORT;
+}
+
+}  // namespace
+
+Symbols::Symbols(pid_t process) : process_(process) {
+  static char* debug_path = nullptr;  // the standard one
+  static const Dwfl_Callbacks callbacks = {dwfl_linux_proc_find_elf, dwfl_standard_find_debuginfo, nullptr,
+                                           &debug_path};
+  dwfl_ = dwfl_begin(&callbacks);
+  if (dwfl_ == nullptr) return;
+  dwfl_report_begin(dwfl_);
+  dwfl_linux_proc_report(dwfl_, process);
+  dwfl_report_end(dwfl_, nullptr, nullptr);
+}
+
+Symbols::~Symbols() {
+  if (dwfl_ != nullptr) dwfl_end(dwfl_);
+}
+
+Dwfl_Module* Symbols::module(uint64_t address) const {
+  return dwfl_ == nullptr ? nullptr : dwfl_addrmodule(dwfl_, address);
+}
+
+const CodeFrame& Symbols::code(uint64_t address, bool exact) {
+  const auto [place, fresh] = known_.try_emplace({address, exact});
+  CodeFrame& frame = place->second;
+  if (!fresh) return frame;
+  frame.address = address;
+  const uint64_t at = exact ? address : address - 1;
+  Dwfl_Module* in = module(at);
+  if (in == nullptr) return frame;
+  frame.module = path_of(in);
+  if (const char* name = dwfl_module_addrname(in, at); name != nullptr) frame.symbol = demangled(name);
+  if (Dwfl_Line* line = dwfl_module_getsrc(in, at); line != nullptr) {
+    const char* file = dwfl_lineinfo(line, nullptr, &frame.line, nullptr, nullptr, nullptr);
+    if (file != nullptr) frame.file = file;
+  }
+  return frame;
+}
+
+DataName Symbols::data(uint64_t address) const {
+  DataName name;
+  Dwfl_Module* in = module(address);
+  if (in == nullptr) return name;
+  name.module = path_of(in);
+  Dwarf_Addr begin = 0;
+  dwfl_module_info(in, nullptr, &begin, nullptr, nullptr, nullptr, nullptr, nullptr);
+  name.offset = address - begin;
+  GElf_Off offset = 0;
+  GElf_Sym symbol;
+  const char* found = dwfl_module_addrinfo(in, address, &offset, &symbol, nullptr, nullptr, nullptr);
+  // Not the last symbol before a gap.
+  if (found != nullptr && (symbol.st_size == 0 || offset < symbol.st_size) &&
+      GELF_ST_TYPE(symbol.st_info) != STT_FUNC) {
+    name.symbol = demangled(found);
+    name.offset = offset;
+  }
+  return name;
+}
+
+namespace {
+struct ThreadLocal {
+  size_t number;
+  DataName name;
+  uint64_t offset;
+};
+
+bool has_thread_locals(Dwfl_Module* module) {
+  GElf_Addr bias;
+  Elf* elf = dwfl_module_getelf(module, &bias);
+  size_t count = 0;
+  if (elf == nullptr || elf_getphdrnum(elf, &count) != 0) return false;
+  for (size_t i = 0; i < count; ++i) {
+    GElf_Phdr segment;
+    if (gelf_getphdr(elf, static_cast<int>(i), &segment) != nullptr && segment.p_type == PT_TLS) return true;
+  }
+  return false;
+}
+
+// Modules come in ascending order of addresses; the program is numbered first by the loader, the order of the
+// others is its own. Only the program's are told.
+int look_at_module(Dwfl_Module* module, void**, const char*, Dwarf_Addr, void* argument) {
+  auto& wanted = *static_cast<ThreadLocal*>(argument);
+  if (!has_thread_locals(module)) return DWARF_CB_OK;
+  wanted.name.module = path_of(module);
+  wanted.name.offset = wanted.offset;
+  const int count = dwfl_module_getsymtab(module);
+  for (int i = 1; i < count; ++i) {
+    GElf_Sym symbol;
+    GElf_Addr value;
+    const char* name = dwfl_module_getsym_info(module, i, &symbol, &value, nullptr, nullptr, nullptr);
+    if (name == nullptr || GELF_ST_TYPE(symbol.st_info) != STT_TLS || symbol.st_shndx == SHN_UNDEF) continue;
+    if (wanted.offset - symbol.st_value >= symbol.st_size) continue;
+    wanted.name.symbol = demangled(name);
+    wanted.name.offset = wanted.offset - symbol.st_value;
+    return DWARF_CB_ABORT;
+  }
+  return DWARF_CB_ABORT;
+}
+}  // namespace
+
+DataName Symbols::thread_local_data(size_t number, uint64_t offset) const {
+  ThreadLocal wanted{number, {}, offset};
+  if (dwfl_ != nullptr && number == 1) dwfl_getmodules(dwfl_, look_at_module, &wanted, 0);
+  return wanted.name;
+}
+
+std::vector<LiveFrame> Symbols::frames(pid_t thread) {
+  if (dwfl_ == nullptr) return {};
+  if (!attached_) attached_ = dwfl_linux_proc_attach(dwfl_, process_, true) == 0;
+  if (!attached_) return {};
+  Walk walk;
+  dwfl_getthread_frames(dwfl_, thread, on_frame, &walk);
+  return walk.frames;
+}
+
+std::string frame_text(const CodeFrame& frame) {
+  const std::string what = frame.symbol.empty() ? fmt::format("0x{:x}", frame.address) : frame.symbol;
+  if (!frame.file.empty()) return fmt::format("{} ({}:{})", what, last_part(frame.file), frame.line);
+  if (!frame.module.empty()) return fmt::format("{} in {}", what, last_part(frame.module));
+  return what;
+}
+
+}  // namespace nonreuse::launcher
