@@ -6,16 +6,24 @@
 // as it asked; only SA_RESETHAND is carried out here. After the fault was named its handler is called, or
 // the default action is restored and the instruction runs again.
 //
-// A program that calls rt_sigaction(2) by itself replaces our handler; faults are then not named.
+// Naming needs more stack than an alternate one may have: it is done on a stack of our own, by one thread at a
+// time. On the program's stack the handler takes about a kilobyte.
+//
+// A program that calls rt_sigaction(2) by itself, or sigset(3), replaces our handler; faults are then not named.
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
-#include <dlfcn.h>
-#include <pthread.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
-#include <unistd.h>
+
+#include "companion/stacks.hpp"
 
 #define NONREUSE_PUBLIC extern "C" __attribute__((visibility("default")))
 
@@ -23,9 +31,12 @@ namespace {
 
 using Sigaction = int (*)(int, const struct sigaction*, struct sigaction*);
 using Signal = sighandler_t (*)(int, sighandler_t);
-using Namer = void (*)(uint64_t address, uint64_t program_counter);
+using Wants = bool (*)(uint64_t address);
+using Namer = void (*)(uint64_t address, const uint64_t* frames, size_t count);
 
-constinit std::atomic<Namer> namer{nullptr};  // set: our handler is in place
+constinit Wants wants = nullptr;
+constinit Namer namer = nullptr;
+constinit std::atomic<bool> watching{false};  // our handler is in place
 constinit struct sigaction program_action = {};
 constinit std::atomic<bool> busy{false};  // guards program_action; its holder has every signal blocked
 constinit std::atomic<int> owner{0};      // the process that the above belongs to; a child of vfork is none
@@ -70,17 +81,48 @@ bool is_handler(const struct sigaction& action) {
          (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
 }
 
-uint64_t program_counter_of(const void* context) {
-  const auto* machine = &static_cast<const ucontext_t*>(context)->uc_mcontext;
-#if defined(__x86_64__)
-  return static_cast<uint64_t>(machine->gregs[REG_RIP]);
-#elif defined(__aarch64__)
-  return machine->pc;
-#elif defined(__riscv)
-  return machine->__gregs[REG_PC];
-#else
-  return machine == nullptr ? 0 : 0;
-#endif
+// What is being named, on the stack for it.
+struct Naming {
+  std::atomic<int> thread{0};  // that does; 0: nobody
+  void* stack = nullptr;
+  uint64_t address = 0;
+  void* interrupted = nullptr;  // its context
+  ucontext_t here, back;
+};
+constinit Naming naming = {};
+constexpr size_t kStackBytes = 256 * 1024, kGuardBytes = 64 * 1024;
+
+bool make_stack() {
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  mprotect(memory, kGuardBytes, PROT_NONE);
+  naming.stack = static_cast<char*>(memory) + kGuardBytes;
+  return true;
+}
+
+void name_here() {
+  constexpr size_t kMost = 64;
+  uint64_t frames[kMost];
+  const size_t count = nonreuse::companion::capture_from(naming.interrupted, frames, kMost);
+  namer(naming.address, frames, count);
+}
+
+void name_fault(uint64_t address, void* context) {
+  const int self = gettid();
+  if (naming.thread.load(std::memory_order_relaxed) == self) return;  // a fault while naming one
+  for (int nobody = 0; !naming.thread.compare_exchange_weak(nobody, self, std::memory_order_acquire); nobody = 0)
+    sched_yield();
+  naming.address = address;
+  naming.interrupted = context;
+  if (getcontext(&naming.here) == 0) {
+    naming.here.uc_stack.ss_sp = naming.stack;
+    naming.here.uc_stack.ss_size = kStackBytes;
+    naming.here.uc_link = &naming.back;
+    makecontext(&naming.here, name_here, 0);
+    swapcontext(&naming.back, &naming.here);
+  }
+  naming.thread.store(0, std::memory_order_release);
 }
 
 void restore_default(int number) {
@@ -92,8 +134,8 @@ void restore_default(int number) {
 void on_fault(int number, siginfo_t* info, void* context) {
   const int saved = errno;
   const bool is_fault = info->si_code > 0;
-  if (const Namer name = namer.load(std::memory_order_acquire); name != nullptr && is_fault)
-    name(static_cast<uint64_t>(reinterpret_cast<uintptr_t>(info->si_addr)), program_counter_of(context));
+  const auto address = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(info->si_addr));
+  if (is_fault && wants(address)) name_fault(address, context);
   struct sigaction action;
   {
     const Guard guard;
@@ -125,7 +167,7 @@ int install(const struct sigaction& action) {
 }
 
 bool is_ours(int number) {
-  return number == SIGSEGV && namer.load(std::memory_order_acquire) != nullptr;
+  return number == SIGSEGV && watching.load(std::memory_order_acquire);
 }
 
 int set_action(const struct sigaction* action, struct sigaction* old) {
@@ -153,16 +195,21 @@ sighandler_t set_handler(sighandler_t handler, int flags) {
 
 void after_fork_in_child() {
   owner.store(getpid(), std::memory_order_relaxed);
+  naming.thread.store(0, std::memory_order_relaxed);
+  busy.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace
 
-NONREUSE_PUBLIC void nonreuse_watch_faults(Namer name) {
+NONREUSE_PUBLIC void nonreuse_watch_faults(Wants which, Namer name) {
+  if (!make_stack()) return;
   {
     const Guard guard;
     owner.store(getpid(), std::memory_order_relaxed);
     if (real_sigaction(SIGSEGV, nullptr, &program_action) != 0) return;
-    namer.store(name, std::memory_order_release);
+    wants = which;
+    namer = name;
+    watching.store(true, std::memory_order_release);
     install(program_action);
   }
   pthread_atfork(nullptr, nullptr, after_fork_in_child);

@@ -370,15 +370,21 @@ std::string stack_lines(const char* heading, const json& frames) {
   return text;
 }
 
+std::string age_text(uint64_t from, uint64_t to) {
+  if (to == 0) return "since the last sweep";
+  if (from == to) return fmt::format("{} ago", count_text(to, "sweep"));
+  return fmt::format("{} to {} sweeps ago", from, to);
+}
+
 std::string group_text(const json& group) {
   constexpr size_t kMostChunks = 4, kMostPointers = 8;
   const auto range = [](uint64_t from, uint64_t to) {
     return from == to ? fmt::format("{}", from) : fmt::format("{} to {}", from, to);
   };
   std::string text =
-      fmt::format("\n{} of {} bytes ({} in all), freed {} sweeps ago\n",
-                  count_text(group["count"].get<uint64_t>(), "chunk"), range(group["size_min"], group["size_max"]),
-                  Line().bytes(group["bytes"]).c_str(), range(group["age_sweeps_min"], group["age_sweeps_max"]));
+      fmt::format("\n{} of {} bytes ({} in all), freed {}\n", count_text(group["count"].get<uint64_t>(), "chunk"),
+                  range(group["size_min"], group["size_max"]), Line().bytes(group["bytes"]).c_str(),
+                  age_text(group["age_sweeps_min"], group["age_sweeps_max"]));
   text += stack_lines("allocated", group["allocated"]);
   text += stack_lines("freed", group["freed"]);
   size_t shown = 0;
@@ -455,7 +461,7 @@ std::string history_text(const ReportMessage& message) {
   if (message.chunk != 0) {
     text += message.chunk_is_freed == 0
                 ? "nonreuse:   the chunk is live\n"
-                : fmt::format("nonreuse:   the chunk is in quarantine, {} old\n", count_text(message.age, "sweep"));
+                : fmt::format("nonreuse:   the chunk is in quarantine, freed {}\n", age_text(message.age, message.age));
     stack("allocated", message.made, false);
     if (message.chunk_is_freed != 0) stack("freed", message.freed, false);
   }

@@ -93,6 +93,13 @@ void print_stack(const char* heading, const RecordedStack& stack) {
   }
 }
 
+void add_age(Line& line, uint64_t sweeps) {
+  if (sweeps == 0)
+    line.text("since the last sweep");
+  else
+    line.number(sweeps).text(sweeps == 1 ? " sweep ago" : " sweeps ago");
+}
+
 // Without a reporter: modules and offsets, for addr2line(1).
 void print_here(const ReportMessage& message) {
   if (message.chunk == 0) return print_stack("now", message.now);
@@ -101,7 +108,7 @@ void print_here(const ReportMessage& message) {
   if (message.chunk_is_freed == 0)
     line.text("is live");
   else
-    line.text("is in quarantine, ").number(message.age).text(message.age == 1 ? " sweep old" : " sweeps old");
+    add_age(line.text("is in quarantine, freed "), message.age);
   say(line);
   print_stack("allocated", message.made);
   if (message.chunk_is_freed != 0) print_stack("freed", message.freed);
@@ -132,16 +139,23 @@ void tell_misuse(Address address, misuse::Found found, Address chunk, size_t byt
   tell(message);
 }
 
-// In a handler of the signal; the program has not seen it yet.
-void name_fault(uint64_t address, uint64_t program_counter) {
-  static constinit std::atomic<uint32_t> named{0};
-  if (!process_heap.space().heap().contains(address)) return;
+// The freed chunk around `address`, or an empty run. Takes no lock: these are called in a handler of a signal.
+Run freed_chunk_at(uint64_t address) {
+  if (!process_heap.space().heap().contains(address)) return {};
   const Granule granule = process_heap.space().granule(address);
-  if (granule >= process_heap.heap().top()) return;
+  if (granule >= process_heap.heap().top()) return {};
   TagMap& tags = process_heap.heap().tags();
   const Run chunk = tags.covering(granule, granule);
-  if (chunk.empty() || !TagMap::is_freed(tags.load(chunk.start))) return;
-  if (named.fetch_add(1, std::memory_order_relaxed) >= kMostFaults) return;
+  return !chunk.empty() && TagMap::is_freed(tags.load(chunk.start)) ? chunk : Run{};
+}
+
+bool is_use_after_free(uint64_t address) {
+  static constinit std::atomic<uint32_t> named{0};
+  return !freed_chunk_at(address).empty() && named.fetch_add(1, std::memory_order_relaxed) < kMostFaults;
+}
+
+void name_fault(uint64_t address, const uint64_t* frames, size_t count) {
+  const Run chunk = freed_chunk_at(address);
   ReportMessage message;
   memset(&message, 0, sizeof message);
   message.kind = ReportKind::fault;
@@ -150,7 +164,9 @@ void name_fault(uint64_t address, uint64_t program_counter) {
   message.bytes = chunk.length << kGranuleShift;
   message.chunk_is_freed = 1;
   fill(stacks::record(chunk.start), message);
-  stacks::capture(message.now, program_counter);
+  message.now.thread = static_cast<uint64_t>(os::thread_id());
+  message.now.count = count < kMostFrames ? count : kMostFrames;
+  for (size_t i = 0; i < message.now.count; ++i) message.now.frames[i] = frames[i];
   Line line;
   line.text("nonreuse: use after free: ").hex(address).text(" is ").number(address - message.chunk);
   line.text(" bytes into the freed chunk ").hex(message.chunk).text(" of ").number(message.bytes).text(" bytes");
@@ -182,7 +198,7 @@ bool start_history() {
   if (!process_heap.options().stacks) return false;
   if (!stacks::start(more_memory, process_heap.space().capacity())) return false;
   misuse::tell_history(tell_misuse);
-  if (nonreuse_watch_faults != nullptr) nonreuse_watch_faults(name_fault);
+  if (nonreuse_watch_faults != nullptr) nonreuse_watch_faults(is_use_after_free, name_fault);
   return true;
 }
 

@@ -58,7 +58,7 @@ void leave() {
 }
 
 // Frames of the calling thread from the program's first on; their number.
-size_t unwind(uint64_t (&out)[kMostFrames], uint64_t from) {
+size_t unwind(uint64_t (&out)[kMostFrames]) {
   if (nonreuse_capture_stack == nullptr) return 0;
   const SavedErrno saved;
   if (!enter()) return 0;
@@ -66,9 +66,6 @@ size_t unwind(uint64_t (&out)[kMostFrames], uint64_t from) {
   const size_t count = nonreuse_capture_stack(frames, kMostFrames + kOwnFrames);
   leave();
   size_t first = 0;
-  for (size_t i = 0; from != 0 && i < count; ++i) {
-    if (frames[i] == from) first = i;
-  }
   while (first < count && own_code.contains(frames[first])) ++first;
   size_t kept = 0;
   while (first < count && kept < kMostFrames) out[kept++] = frames[first++];
@@ -198,14 +195,13 @@ bool start(void* (*more)(size_t bytes), Granules capacity) {
 
 StackId capture() {
   uint64_t frames[kMostFrames];
-  const size_t count = unwind(frames, 0);
+  const size_t count = unwind(frames);
   return count == 0 ? kUnknownStack : intern(frames, count);
 }
 
-void capture(RecordedStack& out, uint64_t from) {
+void capture(RecordedStack& out) {
   out.thread = static_cast<uint64_t>(os::thread_id());
-  out.count = unwind(out.frames, from);
-  if (out.count == 0 && from != 0) out.frames[out.count++] = from;
+  out.count = unwind(out.frames);
 }
 
 void copy(StackId id, RecordedStack& out) {

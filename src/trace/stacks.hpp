@@ -15,10 +15,11 @@
 
 // At most `most` return addresses of the calling thread, innermost first; their number.
 extern "C" __attribute__((weak, visibility("default"))) size_t nonreuse_capture_stack(uint64_t* out, size_t most);
-// Calls `name` with the address of each memory fault and the program counter, before the program's own handler
-// runs or the default action is taken.
+// From now on, when an access to memory faults and wants(address) says so, name(address, frames, count) is
+// called with the stack of the fault, innermost first, the instruction's own address first of all. That
+// happens before the program's own handler runs or the default action is taken, on a stack of the companion's.
 extern "C" __attribute__((weak, visibility("default"))) void nonreuse_watch_faults(
-    void (*name)(uint64_t address, uint64_t program_counter));
+    bool (*wants)(uint64_t address), void (*name)(uint64_t address, const uint64_t* frames, size_t count));
 extern "C" __attribute__((visibility("default"))) nonreuse::HeapDescriptor nonreuse_heap_descriptor;
 
 namespace nonreuse::stacks {
@@ -37,9 +38,7 @@ bool start(void* (*more)(size_t bytes), Granules capacity);
 
 // The calling thread's stack, without the library's own frames.
 StackId capture();
-// As capture, into `out`; from the frame whose program counter is `from` on, if there is one. For signal
-// handlers.
-void capture(RecordedStack& out, uint64_t from = 0);
+void capture(RecordedStack& out);
 void copy(StackId id, RecordedStack& out);
 
 void note_made(Granule start, StackId stack);

@@ -32,6 +32,12 @@ KEEP static void drop_chunk(uintptr_t hidden) {
 KEEP static void drop_again(uintptr_t hidden) {
   free((void*)(hidden ^ HIDDEN));
 }
+KEEP static void plant(char** place, uintptr_t hidden, size_t offset) {
+  *(char* volatile*)place = (char*)(hidden ^ HIDDEN) + offset;
+}
+KEEP static void take_away(char** place) {
+  if (clear) *(char* volatile*)place = NULL;
+}
 // Overwrites what calls have left on the stack.
 KEEP static void wipe(void) {
   volatile char dead[8192];
@@ -50,37 +56,37 @@ KEEP static void done(void) {
 
 KEEP static void in_global(void) {
   const uintptr_t hidden = make_chunk();
-  planted_global[1] = (char*)(hidden ^ HIDDEN);
+  plant(&planted_global[1], hidden, 0);
   drop_chunk(hidden);
-  if (clear) planted_global[1] = NULL;
+  take_away(&planted_global[1]);
   done();
 }
 
 KEEP static void in_thread_local(void) {
   const uintptr_t hidden = make_chunk();
-  planted_thread_local = (char*)(hidden ^ HIDDEN);
+  plant(&planted_thread_local, hidden, 0);
   drop_chunk(hidden);
-  if (clear) planted_thread_local = NULL;
+  take_away(&planted_thread_local);
   done();
 }
 
 KEEP static void interior(void) {
   const uintptr_t hidden = make_chunk();
-  planted_global[2] = (char*)(hidden ^ HIDDEN) + 72;
+  plant(&planted_global[2], hidden, 72);
   drop_chunk(hidden);
-  if (clear) planted_global[2] = NULL;
+  take_away(&planted_global[2]);
   done();
 }
 
 KEEP static void holding_frame(uintptr_t hidden) {
-  char* volatile local[4] = {0};
-  local[2] = (char*)(hidden ^ HIDDEN);
+  char* local[4] = {0};
+  plant(&local[2], hidden, 0);
   drop_chunk(hidden);
-  if (clear) local[2] = NULL;
+  take_away(&local[2]);
   wipe();
   ready = 1;
   while (!go_on) usleep(1000);
-  local[3] = local[2];
+  plant(local, (uintptr_t)local[2], 0);
 }
 static void* hold_on_stack(void* unused) {
   holding_frame(make_chunk());
@@ -98,11 +104,14 @@ KEEP static void holding_register(uintptr_t hidden) {
   wipe();
 #if defined(__x86_64__)
   __asm__ volatile(
-      "mov %0, %%rbx\n xor %1, %%rbx\n test %2, %2\n jz 1f\n xor %%ebx, %%ebx\n1: movl $1, %3\n"
+      "mov %0, %%rbx\n xor %1, %%rbx\n test %2, %2\n jz 1f\n xor %%ebx, %%ebx\n"
+      // What clearing the chunk has left.
+      "1: xor %%edi, %%edi\n xor %%esi, %%esi\n xor %%r8d, %%r8d\n xor %%r9d, %%r9d\n xor %%r10d, %%r10d\n"
+      "xor %%r11d, %%r11d\n movl $1, %3\n"
       "2: pause\n cmpl $0, %4\n je 2b\n"
       :
-      : "r"(hidden), "r"(HIDDEN), "r"(clear), "m"(ready), "m"(go_on)
-      : "rbx", "memory");
+      : "a"(hidden), "c"(HIDDEN), "d"(clear), "m"(ready), "m"(go_on)
+      : "rbx", "rdi", "rsi", "r8", "r9", "r10", "r11", "memory");
 #elif defined(__aarch64__)
   __asm__ volatile(
       "eor x19, %0, %1\n cbz %w2, 1f\n mov x19, #0\n1: mov w20, #1\n str w20, %3\n"
@@ -130,21 +139,24 @@ KEEP static void in_heap(void) {
   static char** owner;
   owner = make_owner();
   const uintptr_t hidden = make_chunk();
-  owner[3] = (char*)(hidden ^ HIDDEN);
+  plant(&owner[3], hidden, 0);
   drop_chunk(hidden);
-  if (clear) owner[3] = NULL;
+  take_away(&owner[3]);
   done();
 }
 
 KEEP static void in_mapping(void) {
   char** memory = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   const uintptr_t hidden = make_chunk();
-  memory[512] = (char*)(hidden ^ HIDDEN);
+  plant(&memory[512], hidden, 0);
   drop_chunk(hidden);
-  if (clear) memory[512] = NULL;
+  take_away(&memory[512]);
   done();
 }
 
+KEEP static void write_into(uintptr_t first, uintptr_t second) {
+  plant((char**)(first ^ HIDDEN) + 5, second, 0);
+}
 // The chain: a global points to a freed chunk, into which a pointer to another freed one was written.
 KEEP static void chain(void) {
   const uintptr_t second = make_chunk();
@@ -152,8 +164,9 @@ KEEP static void chain(void) {
   request = 1000;
   const uintptr_t first = make_chunk();
   drop_chunk(first);
-  ((uintptr_t*)(first ^ HIDDEN))[5] = second ^ HIDDEN;
-  if (!clear) planted_global[0] = (char*)(first ^ HIDDEN);
+  write_into(first, second);
+  plant(&planted_global[0], first, 0);
+  take_away(&planted_global[0]);
   done();
 }
 
@@ -164,11 +177,11 @@ KEEP static void large(void) {
 
 KEEP static void child(void) {
   const uintptr_t hidden = make_chunk();
-  planted_global[1] = (char*)(hidden ^ HIDDEN);
+  plant(&planted_global[1], hidden, 0);
   const pid_t process = fork();
   if (process == 0) {
     drop_chunk(hidden);
-    if (clear) planted_global[1] = NULL;
+    take_away(&planted_global[1]);
     done();
   }
   waitpid(process, NULL, 0);
