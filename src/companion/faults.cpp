@@ -155,6 +155,23 @@ void on_fault(int number, siginfo_t* info, void* context) {
   errno = saved;
 }
 
+// As the kernel keeps it. The C library's set of signals is larger than the kernel's, and its rest is whatever
+// was on the program's stack: kept here it would be a root that holds chunks back.
+struct sigaction cleaned(const struct sigaction& action) {
+  constexpr int kSignals = 64;
+  struct sigaction clean = {};
+  if ((action.sa_flags & SA_SIGINFO) != 0)
+    clean.sa_sigaction = action.sa_sigaction;
+  else
+    clean.sa_handler = action.sa_handler;
+  clean.sa_flags = action.sa_flags;
+  sigemptyset(&clean.sa_mask);
+  for (int number = 1; number <= kSignals; ++number) {
+    if (sigismember(&action.sa_mask, number) == 1) sigaddset(&clean.sa_mask, number);
+  }
+  return clean;
+}
+
 // What the kernel is given for the program's `action`. Locked.
 int install(const struct sigaction& action) {
   struct sigaction ours = action;
@@ -179,7 +196,7 @@ int set_action(const struct sigaction* action, struct sigaction* old) {
     if (real_sigaction(SIGSEGV, action, nullptr) != 0) return -1;
   } else if (action != nullptr) {
     if (install(*action) != 0) return -1;
-    program_action = *action;
+    program_action = cleaned(*action);
   }
   if (old != nullptr) *old = before;
   return 0;
@@ -206,7 +223,9 @@ NONREUSE_PUBLIC void nonreuse_watch_faults(Wants which, Namer name) {
   {
     const Guard guard;
     owner.store(getpid(), std::memory_order_relaxed);
-    if (real_sigaction(SIGSEGV, nullptr, &program_action) != 0) return;
+    struct sigaction before;
+    if (real_sigaction(SIGSEGV, nullptr, &before) != 0) return;
+    program_action = cleaned(before);
     wants = which;
     namer = name;
     watching.store(true, std::memory_order_release);

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <map>
 
@@ -29,6 +30,20 @@ std::string last_part(const std::string& path) {
 
 json text_or_null(const std::string& text) {
   return text.empty() ? json(nullptr) : json(text);
+}
+
+// A frame of the JSON in one line.
+std::string frame_line(const json& frame) {
+  const auto text = [&](const char* key) { return frame[key].is_null() ? "" : frame[key].get<std::string>(); };
+  const auto number = [&](const char* key) { return strtoull(text(key).c_str(), nullptr, 16); };
+  CodeFrame code;
+  code.address = number("address");
+  code.offset = number("module_offset");
+  code.module = text("module");
+  code.symbol = text("symbol");
+  code.file = text("file");
+  code.line = frame["line"].is_null() ? 0 : frame["line"].get<int>();
+  return frame_text(code);
 }
 
 std::string time_text() {
@@ -67,25 +82,26 @@ class Reporter {
     result["program"] = process_.command();
     result["pid"] = process_.id();
     result["time"] = time_text();
-    std::map<std::pair<StackId, StackId>, json> groups;
+    std::map<std::pair<StackId, StackId>, Group> groups;
     uint64_t chunks = 0, bytes = 0;
-    for (const DanglingChunk& dangling : find_dangling(process_, mappings_, *heap_)) {
-      json shown = chunk(dangling);
-      if (shown.is_null()) continue;
+    for (DanglingChunk& dangling : find_dangling(process_, mappings_, *heap_)) {
+      if (!leave_out_own(dangling)) continue;
       const HeapChunk& which = heap_->chunks()[dangling.chunk];
       const ChunkRecord record = heap_->record(which);
       ++chunks;
       bytes += which.bytes();
-      add(groups[{stack_of(record.made), stack_of(record.freed)}], record, which.bytes(), std::move(shown));
+      add(groups[{stack_of(record.made), stack_of(record.freed)}], record, which.bytes(), std::move(dangling));
     }
     result["chunks_dangling"] = chunks;
     result["bytes_dangling"] = bytes;
     result["stacks_recorded"] = heap_->has_stacks() && heap_->descriptor().unwinder != 0;
     result["stacks_dropped"] = heap_->descriptor().dropped;
     json list = json::array();
-    for (auto& [stacks, group] : groups) list.push_back(std::move(group));
-    const auto larger = [](const json& a, const json& b) { return a["bytes"] > b["bytes"]; };
-    std::stable_sort(list.begin(), list.end(), larger);
+    std::vector<const std::pair<const std::pair<StackId, StackId>, Group>*> sorted;
+    for (const auto& group : groups) sorted.push_back(&group);
+    const auto larger = [](const auto* a, const auto* b) { return a->second.bytes > b->second.bytes; };
+    std::stable_sort(sorted.begin(), sorted.end(), larger);
+    for (const auto* group : sorted) list.push_back(group_json(group->first, group->second));
     result["groups"] = std::move(list);
     return result;
   }
@@ -105,7 +121,8 @@ class Reporter {
     if (last_part(name).find("dlmalloc_nonreuse") == std::string::npos) return;  // linked to the program
     for (ObservedMapping& mapping : mappings_) {
       const bool tail = mapping.name.empty() && mapping.range.begin == end;
-      if (mapping.name != name && !tail) continue;
+      const bool companion = last_part(mapping.name) == "libnonreuse_stacks.so";
+      if (mapping.name != name && !companion && !tail) continue;
       end = mapping.range.end;
       mapping.kind = MappingKind::ignored;
     }
@@ -131,6 +148,7 @@ class Reporter {
   json frame(const CodeFrame& code) {
     return {{"address", hex(code.address)},
             {"module", text_or_null(code.module)},
+            {"module_offset", code.module.empty() ? json(nullptr) : json(hex(code.offset))},
             {"symbol", text_or_null(code.symbol)},
             {"file", text_or_null(code.file)},
             {"line", code.file.empty() ? json(nullptr) : json(code.line)}};
@@ -142,50 +160,86 @@ class Reporter {
     return frames;
   }
 
-  static void add(json& group, const ChunkRecord&, size_t bytes, json chunk) {
-    const uint64_t age = chunk["age_sweeps"].is_null() ? 0 : chunk["age_sweeps"].get<uint64_t>();
-    if (group.is_null()) {
-      group = {{"count", 0},          {"bytes", 0},           {"size_min", bytes},
-               {"size_max", bytes},   {"age_sweeps_min", age}, {"age_sweeps_max", age},
-               {"allocated", chunk["allocated"]}, {"freed", chunk["freed"]}, {"chunks", json::array()}};
-    }
-    group["count"] = group["count"].get<uint64_t>() + 1;
-    group["bytes"] = group["bytes"].get<uint64_t>() + bytes;
-    group["size_min"] = std::min<uint64_t>(group["size_min"].get<uint64_t>(), bytes);
-    group["size_max"] = std::max<uint64_t>(group["size_max"].get<uint64_t>(), bytes);
-    group["age_sweeps_min"] = std::min<uint64_t>(group["age_sweeps_min"].get<uint64_t>(), age);
-    group["age_sweeps_max"] = std::max<uint64_t>(group["age_sweeps_max"].get<uint64_t>(), age);
-    chunk.erase("allocated");
-    chunk.erase("freed");
-    group["chunks"].push_back(std::move(chunk));
+  static constexpr size_t kMostChunks = 32;  // of a group that are told one by one
+
+  // Chunks that were allocated at the same place and freed at the same place.
+  struct Group {
+    uint64_t count = 0, bytes = 0, size_min = 0, size_max = 0, age_min = 0, age_max = 0;
+    std::vector<DanglingChunk> chunks;  // the first of them
+  };
+
+  uint64_t age(const ChunkRecord& record) const {
+    return record.freed == 0 ? 0 : age_of(record.freed, heap_->descriptor().epoch);
   }
 
-  // Null where nothing but the library itself points to it.
-  json chunk(const DanglingChunk& dangling) {
-    const HeapChunk& which = heap_->chunks()[dangling.chunk];
-    json pointers = json::array();
-    uint64_t left_out = 0;
-    for (const PointerPlace& place : dangling.pointers) {
-      json shown = pointer(place);
-      if (shown.is_null())
-        ++left_out;
-      else
-        pointers.push_back(std::move(shown));
+  void add(Group& group, const ChunkRecord& record, uint64_t bytes, DanglingChunk chunk) const {
+    const bool first = group.count++ == 0;
+    group.bytes += bytes;
+    group.size_min = first ? bytes : std::min(group.size_min, bytes);
+    group.size_max = std::max(group.size_max, bytes);
+    group.age_min = first ? age(record) : std::min(group.age_min, age(record));
+    group.age_max = std::max(group.age_max, age(record));
+    if (group.chunks.size() < kMostChunks) group.chunks.push_back(std::move(chunk));
+  }
+
+  json group_json(const std::pair<StackId, StackId>& stacks, const Group& group) {
+    json chunks = json::array();
+    for (const DanglingChunk& chunk : group.chunks) chunks.push_back(chunk_json(chunk));
+    return {{"count", group.count},          {"bytes", group.bytes},
+            {"size_min", group.size_min},    {"size_max", group.size_max},
+            {"age_sweeps_min", group.age_min}, {"age_sweeps_max", group.age_max},
+            {"allocated", stack(stacks.first)}, {"freed", stack(stacks.second)},
+            {"chunks", std::move(chunks)}};
+  }
+
+  // Takes out what lies in the library's own frames. False: nothing is left.
+  bool leave_out_own(DanglingChunk& dangling) {
+    const size_t before = dangling.pointers.size();
+    std::erase_if(dangling.pointers, [&](const PointerPlace& place) { return is_own(place); });
+    dangling.pointer_count -= before - dangling.pointers.size();
+    return !dangling.pointers.empty();
+  }
+
+  bool is_own(const PointerPlace& place) {
+    if (place.kind != PointerPlace::Kind::register_ && place.kind != PointerPlace::Kind::stack) return false;
+    const pid_t thread = process_.threads()[place.thread].id;
+    // It is inside the library, and exit(3) does not return.
+    if (place.kind == PointerPlace::Kind::register_) return thread == asking_;
+    if (is_thread_local(place.address)) return false;
+    const std::vector<LiveFrame>& frames = frames_[place.thread];
+    size_t in = frames.size();
+    for (size_t i = 0; i < frames.size(); ++i) {
+      if (frames[i].stack_pointer <= place.address) in = i;
     }
-    if (pointers.empty()) return nullptr;
+    if (in == frames.size()) return thread == asking_;
+    return (thread == asking_ && in < first_own_frame(place.thread)) || is_library_code(frames[in].program_counter);
+  }
+
+  // Index of the frame that called exit(3), or that follows the library's.
+  size_t first_own_frame(size_t thread) {
+    const std::vector<LiveFrame>& frames = frames_[thread];
+    constexpr std::array kExit = {"exit", "__run_exit_handlers", "_dl_fini", "_dl_call_fini"};
+    size_t first = 0;
+    for (size_t i = 0; i < frames.size(); ++i) {
+      const std::string& name = symbols_->code(frames[i].program_counter, frames[i].exact).symbol;
+      if (std::find(kExit.begin(), kExit.end(), name) != kExit.end()) first = i + 1;
+    }
+    return first;
+  }
+
+  json chunk_json(const DanglingChunk& dangling) {
+    const HeapChunk& which = heap_->chunks()[dangling.chunk];
     const ChunkRecord record = heap_->record(which);
     const auto thread = [](uint64_t word) { return word == 0 ? json(nullptr) : json(thread_of(word)); };
-    json result;
-    result["address"] = hex(heap_->address(which));
-    result["size"] = which.bytes();
-    result["age_sweeps"] = record.freed == 0 ? json(nullptr) : json(age_of(record.freed, heap_->descriptor().epoch));
-    result["allocated_thread"] = thread(record.made);
-    result["freed_thread"] = thread(record.freed);
-    result["pointer_count"] = dangling.pointer_count - left_out;
-    result["pointers"] = std::move(pointers);
-    result["allocated"] = stack(stack_of(record.made));
-    result["freed"] = stack(stack_of(record.freed));
-    return result;
+    json pointers = json::array();
+    for (const PointerPlace& place : dangling.pointers) pointers.push_back(pointer(place));
+    return {{"address", hex(heap_->address(which))},
+            {"size", which.bytes()},
+            {"age_sweeps", record.freed == 0 ? json(nullptr) : json(age(record))},
+            {"allocated_thread", thread(record.made)},
+            {"freed_thread", thread(record.freed)},
+            {"pointer_count", dangling.pointer_count},
+            {"pointers", std::move(pointers)}};
   }
 
   json pointer(const PointerPlace& place) {
@@ -201,8 +255,7 @@ class Reporter {
         describe_owner(place, result);
         break;
       case PointerPlace::Kind::stack:
-        if (describe_thread_local(place, result)) break;
-        if (!describe_stack(place, result)) return nullptr;
+        if (!describe_thread_local(place, result)) describe_stack(place, result);
         break;
       case PointerPlace::Kind::memory:
         if (!describe_thread_local(place, result)) describe_memory(place, result);
@@ -246,7 +299,7 @@ class Reporter {
     json allocated = stack(stack_of(heap_->record(owner).made));
     std::string where = fmt::format("{} bytes into the {} chunk {} of {} bytes", place.address - heap_->address(owner),
                                     owner.freed ? "freed" : "live", hex(heap_->address(owner)), owner.bytes());
-    if (!allocated.empty()) where += ", allocated by " + stack_top(allocated);
+    if (!allocated.empty()) where += ", allocated by " + frame_line(allocated.front());
     result["kind"] = "heap";
     result["where"] = where;
     result["owner"] = {{"address", hex(heap_->address(owner))},
@@ -255,16 +308,11 @@ class Reporter {
                        {"allocated", std::move(allocated)}};
   }
 
-  // The program's word in a stack: the frame of the innermost function of the program itself.
-  static std::string stack_top(const json& frames) {
-    const json& first = frames.front();
-    CodeFrame code;
-    code.address = strtoull(first["address"].get<std::string>().c_str(), nullptr, 16);
-    code.module = first["module"].is_null() ? "" : first["module"].get<std::string>();
-    code.symbol = first["symbol"].is_null() ? "" : first["symbol"].get<std::string>();
-    code.file = first["file"].is_null() ? "" : first["file"].get<std::string>();
-    code.line = first["line"].is_null() ? 0 : first["line"].get<int>();
-    return frame_text(code);
+  bool is_thread_local(uint64_t address) {
+    PointerPlace place;
+    place.address = address;
+    json ignored;
+    return describe_thread_local(place, ignored);
   }
 
   bool describe_thread_local(const PointerPlace& place, json& result) {
@@ -296,8 +344,7 @@ class Reporter {
     return false;
   }
 
-  // False: it is in the library's own frames, or below what the thread uses.
-  bool describe_stack(const PointerPlace& place, json& result) {
+  void describe_stack(const PointerPlace& place, json& result) {
     const ObservedThread& thread = process_.threads()[place.thread];
     const std::vector<LiveFrame>& frames = frames_[place.thread];
     const LiveFrame* in = nullptr;
@@ -308,20 +355,26 @@ class Reporter {
     result["thread"] = thread.id;
     std::string where = fmt::format("stack of thread {}", thread.id);
     if (in != nullptr) {
-      if (is_library_code(in->program_counter)) return false;
       const CodeFrame& code = symbols_->code(in->program_counter, in->exact);
       where += ", frame of " + frame_text(code);
       result["frame"] = frame(code);
     } else {
-      if (thread.id == asking_) return false;
       where += place.address < thread.stack_pointer ? ", below its stack pointer" : "";
     }
     result["where"] = where;
-    return true;
+  }
+
+  // An address in the module that the mapping belongs to: zeroed data follow the file's mappings, nameless.
+  uint64_t module_around(size_t index) const {
+    const ObservedMapping& mapping = mappings_[index];
+    if (mapping.name.empty() && index > 0 && mappings_[index - 1].range.end == mapping.range.begin &&
+        mappings_[index - 1].name.starts_with('/'))
+      return mapping.range.begin - 1;
+    return mapping.range.begin;
   }
 
   void describe_memory(const PointerPlace& place, json& result) {
-    const DataName name = symbols_->data(place.address);
+    const DataName name = symbols_->data(place.address, module_around(place.mapping));
     const ObservedMapping& mapping = mappings_[place.mapping];
     if (!name.module.empty()) {
       result["kind"] = "static";
@@ -347,20 +400,9 @@ class Reporter {
   std::vector<ThreadBlocks> blocks_;
 };
 
+// "1 chunk", "2 chunks"
 std::string count_text(uint64_t number, const char* one) {
   return fmt::format("{} {}{}", number, one, number == 1 ? "" : "s");
-}
-
-// A frame of the JSON in one line.
-std::string frame_line(const json& frame) {
-  const auto text = [&](const char* key) { return frame[key].is_null() ? "" : frame[key].get<std::string>(); };
-  CodeFrame code;
-  code.address = strtoull(text("address").c_str(), nullptr, 16);
-  code.module = text("module");
-  code.symbol = text("symbol");
-  code.file = text("file");
-  code.line = frame["line"].is_null() ? 0 : frame["line"].get<int>();
-  return frame_text(code);
 }
 
 std::string stack_lines(const char* heading, const json& frames) {
@@ -377,7 +419,7 @@ std::string age_text(uint64_t from, uint64_t to) {
 }
 
 std::string group_text(const json& group) {
-  constexpr size_t kMostChunks = 4, kMostPointers = 8;
+  constexpr size_t kMostShown = 4, kMostPointers = 8;
   const auto range = [](uint64_t from, uint64_t to) {
     return from == to ? fmt::format("{}", from) : fmt::format("{} to {}", from, to);
   };
@@ -389,10 +431,7 @@ std::string group_text(const json& group) {
   text += stack_lines("freed", group["freed"]);
   size_t shown = 0;
   for (const json& chunk : group["chunks"]) {
-    if (shown++ == kMostChunks) {
-      text += fmt::format("  and {} more\n", count_text(group["chunks"].size() - kMostChunks, "chunk"));
-      break;
-    }
+    if (shown++ == kMostShown) break;
     text += fmt::format("  {} of {} bytes is pointed to by\n", chunk["address"].get<std::string>(),
                         chunk["size"].get<uint64_t>());
     size_t pointers = 0;
@@ -404,8 +443,10 @@ std::string group_text(const json& group) {
       text += offset == 0 ? "\n" : fmt::format(", {} bytes into it\n", offset);
     }
     if (const uint64_t all = chunk["pointer_count"]; all > kMostPointers)
-      text += fmt::format("    and {} more\n", count_text(all - kMostPointers, "word"));
+      text += fmt::format("    and {} besides\n", count_text(all - kMostPointers, "word"));
   }
+  if (const uint64_t all = group["count"]; all > kMostShown)
+    text += fmt::format("  and {} like it\n", count_text(all - kMostShown, "chunk"));
   return text;
 }
 

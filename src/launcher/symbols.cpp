@@ -75,6 +75,8 @@ const CodeFrame& Symbols::code(uint64_t address, bool exact) {
   Dwfl_Module* in = module(at);
   if (in == nullptr) return frame;
   frame.module = path_of(in);
+  GElf_Addr bias = 0;
+  frame.offset = dwfl_module_getelf(in, &bias) == nullptr ? address : address - bias;
   if (const char* name = dwfl_module_addrname(in, at); name != nullptr) frame.symbol = demangled(name);
   if (Dwfl_Line* line = dwfl_module_getsrc(in, at); line != nullptr) {
     const char* file = dwfl_lineinfo(line, nullptr, &frame.line, nullptr, nullptr, nullptr);
@@ -83,9 +85,9 @@ const CodeFrame& Symbols::code(uint64_t address, bool exact) {
   return frame;
 }
 
-DataName Symbols::data(uint64_t address) const {
+DataName Symbols::data(uint64_t address, uint64_t inside) const {
   DataName name;
-  Dwfl_Module* in = module(address);
+  Dwfl_Module* in = module(inside);
   if (in == nullptr) return name;
   name.module = path_of(in);
   Dwarf_Addr begin = 0;
@@ -160,6 +162,8 @@ std::vector<LiveFrame> Symbols::frames(pid_t thread) {
 }
 
 std::string frame_text(const CodeFrame& frame) {
+  if (frame.symbol.empty() && frame.file.empty() && !frame.module.empty())
+    return fmt::format("{}+0x{:x}", last_part(frame.module), frame.offset);
   const std::string what = frame.symbol.empty() ? fmt::format("0x{:x}", frame.address) : frame.symbol;
   if (!frame.file.empty()) return fmt::format("{} ({}:{})", what, last_part(frame.file), frame.line);
   if (!frame.module.empty()) return fmt::format("{} in {}", what, last_part(frame.module));

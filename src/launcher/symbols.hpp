@@ -14,7 +14,8 @@ namespace nonreuse::launcher {
 
 struct CodeFrame {
   uint64_t address = 0;
-  std::string module;  // path, or ""
+  uint64_t offset = 0;  // the address as the module's file has it, for addr2line(1)
+  std::string module;   // path, or ""
   std::string symbol;  // function, demangled, or ""
   std::string file;
   int line = 0;
@@ -40,7 +41,8 @@ class Symbols {
 
   // `exact`: the instruction at the address itself; else the call before it.
   const CodeFrame& code(uint64_t address, bool exact = false);
-  DataName data(uint64_t address) const;
+  // `inside` is an address in the file's part of the same module; zeroed data have none.
+  DataName data(uint64_t address, uint64_t inside) const;
   // In which module's thread-local block, `offset` bytes from its start. `number` counts modules with such.
   DataName thread_local_data(size_t number, uint64_t offset) const;
   // The process must be stopped by this thread. Innermost first; none where they cannot be told.
@@ -55,7 +57,7 @@ class Symbols {
   std::map<std::pair<uint64_t, bool>, CodeFrame> known_;
 };
 
-// "function (file.c:12)", "function in libfoo.so", "0x7f00 in libfoo.so", "0x7f00".
+// "function (file.c:12)", "function in libfoo.so", "libfoo.so+0x7f0", "0x7f00".
 std::string frame_text(const CodeFrame& frame);
 
 }  // namespace nonreuse::launcher

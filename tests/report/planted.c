@@ -49,7 +49,8 @@ KEEP static void done(void) {
   if (live != NULL) {
     printf("ready\n");
     fflush(stdout);
-    for (;;) pause();
+    while (getchar() != EOF) {
+    }
   }
   exit(0);
 }
@@ -186,6 +187,62 @@ KEEP static void child(void) {
   }
   waitpid(process, NULL, 0);
   planted_global[1] = NULL;
+  exit(0);
+}
+
+extern int malloc_revoke(void) __attribute__((weak));
+
+// Three sweeps find the chunk pointed to.
+KEEP static void aged(void) {
+  const uintptr_t hidden = make_chunk();
+  plant(&planted_global[1], hidden, 0);
+  drop_chunk(hidden);
+  wipe();
+  for (int i = 0; i < 3; ++i) malloc_revoke();
+  done();
+}
+
+// Many chunks from the same place: one group.
+KEEP static void many(void) {
+  static char* places[100];
+  for (int i = 0; i < 100; ++i) {
+    const uintptr_t hidden = make_chunk();
+    plant(&places[i], hidden, 0);
+    drop_chunk(hidden);
+  }
+  done();
+}
+
+// Only freed chunks that nothing points to point to the first.
+KEEP static void unreferenced(void) {
+  const uintptr_t second = make_chunk(), first = make_chunk();
+  drop_chunk(second);
+  drop_chunk(first);
+  write_into(first, second);
+  done();
+}
+
+static void* stay_busy(void* unused) {
+  for (size_t i = 0; !go_on; ++i) free(malloc(i % 2000));
+  return unused;
+}
+// Children of a process whose threads are recording stacks at every moment.
+KEEP static void busy_forks(void) {
+  pthread_t threads[3];
+  for (int i = 0; i < 3; ++i) pthread_create(&threads[i], NULL, stay_busy, NULL);
+  for (int i = 0; i < 60; ++i) {
+    const pid_t process = fork();
+    if (process == 0) {
+      for (int k = 0; k < 20; ++k) free(malloc(100));
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(process, &status, 0);
+    if (status != 0) exit(3);
+  }
+  go_on = 1;
+  for (int i = 0; i < 3; ++i) pthread_join(threads[i], NULL);
+  printf("60 children\n");
   exit(0);
 }
 
@@ -340,6 +397,10 @@ int main(int count, char** words) {
                {"chain", chain},
                {"large", large},
                {"child", child},
+               {"aged", aged},
+               {"many", many},
+               {"unreferenced", unreferenced},
+               {"busy_forks", busy_forks},
                {"freed_twice", freed_twice},
                {"freed_by_thread", freed_by_thread},
                {"freed_inside", freed_inside},
