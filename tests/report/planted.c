@@ -222,8 +222,16 @@ KEEP static void unreferenced(void) {
   done();
 }
 
+static void* allocate_some(void* unused) {
+  for (size_t i = 0; i < 20; ++i) free(malloc(i % 2000));
+  return unused;
+}
+// A new thread's stacks are unwound slowly, with locks.
 static void* stay_busy(void* unused) {
-  for (size_t i = 0; !go_on; ++i) free(malloc(i % 2000));
+  while (!go_on) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, allocate_some, NULL) == 0) pthread_join(thread, NULL);
+  }
   return unused;
 }
 // Children of a process whose threads are recording stacks at every moment.
@@ -233,7 +241,9 @@ KEEP static void busy_forks(void) {
   for (int i = 0; i < 60; ++i) {
     const pid_t process = fork();
     if (process == 0) {
-      for (int k = 0; k < 20; ++k) free(malloc(100));
+      pthread_t thread;
+      pthread_create(&thread, NULL, allocate_some, NULL);
+      pthread_join(thread, NULL);
       _exit(0);
     }
     int status = 0;
@@ -278,6 +288,15 @@ KEEP static void resized(void) {
   char* big = realloc(small, 5000);
   big[0] = 1;
   drop_again(old);
+}
+
+// Made larger, then smaller in place: the chunk is that of the first realloc.
+KEEP static void grown(void) {
+  char* small = malloc(100);
+  const uintptr_t hidden = (uintptr_t)realloc(small, 50000) ^ HIDDEN;
+  if (realloc((void*)(hidden ^ HIDDEN), 20000) != (void*)(hidden ^ HIDDEN)) return;
+  drop_chunk(hidden);
+  drop_again(hidden);
 }
 
 // ---- faults ---------------------------------------------------------------------------------------------
@@ -405,6 +424,7 @@ int main(int count, char** words) {
                {"freed_by_thread", freed_by_thread},
                {"freed_inside", freed_inside},
                {"resized", resized},
+               {"grown", grown},
                {"fault_default", fault_default},
                {"fault_signal", fault_signal},
                {"fault_onstack", fault_onstack},

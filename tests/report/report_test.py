@@ -439,6 +439,10 @@ def other_misuse(_folder):
     _, found = misuse("resized")
     begins(found, "allocated by thread", ("resized", "malloc("))
     begins(found, "freed by thread", ("resized", "realloc("))
+    done, found = misuse("grown")
+    require("of 20016 bytes is freed already" in done.stderr, done.stderr)
+    begins(found, "allocated by thread", ("grown", "realloc("))
+    begins(found, "freed by thread", ("drop_chunk", "free("), ("grown", "drop_chunk("))
 
 
 @case
