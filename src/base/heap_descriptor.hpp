@@ -39,22 +39,23 @@ inline constexpr unsigned kBlockShift = 18;  // 4 MiB of heap
 
 struct HeapDescriptor {
   uint64_t magic, version;
-  uint64_t base;              // of the heap: granule 0. 0: the heap is not ready
-  uint64_t top_at;            // where the count of granules below which all chunks lie is
-  uint64_t tags;              // the boundary tags (src/heap/tag_map.hpp)
-  Range heap, tables;         // all addresses that chunks may ever have; the library's tables
-  uint64_t own_at;            // more Ranges that are the library's own, as of the last sweep
-  uint64_t own_count;         //
-  uint64_t epoch;             // sweeps completed since recording began
+  uint64_t base;       // of the heap: granule 0. 0: the heap is not ready
+  uint64_t top_at;     // where the count of granules below which all chunks lie is
+  uint64_t tags;       // the boundary tags (src/heap/tag_map.hpp)
+  Range heap, tables;  // all addresses that chunks may ever have; the library's tables
+  uint64_t own_at;     // more Ranges that are the library's own, as of the last sweep
+  uint64_t own_count;  //
+  uint64_t epoch;      // sweeps completed since recording began
   // Below: 0 where the option stacks is off.
   uint64_t stacks, stack_words;  // the table of stacks
   uint64_t blocks, block_count;  // addresses of blocks of records, 0 for those that are not there
   uint64_t next_word;
-  uint64_t dropped;  // stacks and records for which there was no memory
-  uint64_t unwinder;              // 1: stacks are recorded; 0: there is no unwinder, so all are unknown
+  uint64_t dropped;   // stacks and records for which there was no memory
+  uint64_t unwinder;  // 1: stacks are recorded; 0: there is no unwinder, so all are unknown
 };
 
-// ---- what a process says to a reporter that listens for it --------------------------------------------------
+// ---- what a process says to a reporter that listens for it
+// --------------------------------------------------
 
 inline constexpr uint64_t kReportMagic = 0x3174726f70655252ULL;
 enum class ReportKind : uint32_t { at_exit, misuse, fault };

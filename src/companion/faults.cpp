@@ -6,10 +6,11 @@
 // as it asked; only SA_RESETHAND is carried out here. After the fault was named its handler is called, or
 // the default action is restored and the instruction runs again.
 //
-// Naming needs more stack than an alternate one may have: it is done on a stack of our own, by one thread at a
-// time. On the program's stack the handler takes about a kilobyte.
+// Naming needs more stack than an alternate one may have: it is done on a stack of our own, by one thread at
+// a time. On the program's stack the handler takes about a kilobyte.
 //
-// A program that calls rt_sigaction(2) by itself, or sigset(3), replaces our handler; faults are then not named.
+// A program that calls rt_sigaction(2) by itself, or sigset(3), replaces our handler; faults are then not
+// named.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
@@ -111,7 +112,8 @@ void name_here() {
 void name_fault(uint64_t address, void* context) {
   const int self = gettid();
   if (naming.thread.load(std::memory_order_relaxed) == self) return;  // a fault while naming one
-  for (int nobody = 0; !naming.thread.compare_exchange_weak(nobody, self, std::memory_order_acquire); nobody = 0)
+  for (int nobody = 0; !naming.thread.compare_exchange_weak(nobody, self, std::memory_order_acquire);
+       nobody = 0)
     sched_yield();
   naming.address = address;
   naming.interrupted = context;
@@ -155,8 +157,8 @@ void on_fault(int number, siginfo_t* info, void* context) {
   errno = saved;
 }
 
-// As the kernel keeps it. The C library's set of signals is larger than the kernel's, and its rest is whatever
-// was on the program's stack: kept here it would be a root that holds chunks back.
+// As the kernel keeps it. The C library's set of signals is larger than the kernel's, and its rest is
+// whatever was on the program's stack: kept here it would be a root that holds chunks back.
 struct sigaction cleaned(const struct sigaction& action) {
   constexpr int kSignals = 64;
   struct sigaction clean = {};

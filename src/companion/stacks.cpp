@@ -12,7 +12,7 @@
 #include <cstdint>
 
 extern "C" __attribute__((visibility("default"), noinline)) size_t nonreuse_capture_stack(uint64_t* out,
-                                                                                         size_t most) {
+                                                                                          size_t most) {
   constexpr size_t kMost = 64;
   void* frames[kMost + 1];
   const size_t wanted = most < kMost ? most : kMost;

@@ -7,9 +7,9 @@
 namespace nonreuse::launcher {
 namespace {
 
-constexpr size_t kMostPlaces = 32;              // remembered of one chunk
-constexpr uint64_t kRedZone = 256;              // bytes below the stack pointer that may be in use
-constexpr uint64_t kDescriptorRoom = 16384;     // glibc keeps the thread descriptor at a stack's upper end
+constexpr size_t kMostPlaces = 32;           // remembered of one chunk
+constexpr uint64_t kRedZone = 256;           // bytes below the stack pointer that may be in use
+constexpr uint64_t kDescriptorRoom = 16384;  // glibc keeps the thread descriptor at a stack's upper end
 constexpr size_t kBufferBytes = size_t{1} << 20;
 
 class Search {
@@ -69,8 +69,8 @@ class Search {
   // The main stack and those that the C library makes are live from the stack pointer up; others are whole.
   bool may_be_stack(const ObservedMapping& mapping) const {
     const size_t size = mapping.range.size();
-    return mapping.main_stack || (mapping.guard_below != 0 && (size == default_stack_ ||
-                                                               mapping.guard_below + size == default_stack_));
+    return mapping.main_stack || (mapping.guard_below != 0 &&
+                                  (size == default_stack_ || mapping.guard_below + size == default_stack_));
   }
 
   // Index of the thread whose stack the mapping is, if there is one; the lowest of several.
@@ -132,7 +132,8 @@ class Search {
       PointerPlace here = place;
       if (in_heap && heap.contains(address)) {
         const std::optional<size_t> owner = heap_.around(address);
-        if (!owner || heap_.chunks()[*owner].freed) return;  // free memory, or only if it is pointed to itself
+        if (!owner || heap_.chunks()[*owner].freed)
+          return;  // free memory, or only if it is pointed to itself
         here.kind = Kind::heap;
         here.owner = *owner;
       }
@@ -169,7 +170,8 @@ class Search {
 }  // namespace
 
 std::vector<DanglingChunk> find_dangling(const ObservedProcess& process,
-                                         const std::vector<ObservedMapping>& mappings, const HeapImage& heap) {
+                                         const std::vector<ObservedMapping>& mappings,
+                                         const HeapImage& heap) {
   return Search(process, mappings, heap).run();
 }
 

@@ -13,12 +13,12 @@ namespace nonreuse::launcher {
 struct PointerPlace {
   enum class Kind : uint8_t { memory, stack, register_, heap };
   Kind kind = Kind::memory;
-  uint64_t address = 0;    // of the word; 0 for registers
-  uint64_t offset = 0;     // of what it points at, from the start of the chunk
-  size_t mapping = 0;      // memory, stack: index into the mappings
-  size_t thread = 0;       // stack, register: index into the threads
-  size_t number = 0;       // register: as kRegisterNames; from there on, vector registers
-  size_t owner = 0;        // heap: index into the chunks
+  uint64_t address = 0;  // of the word; 0 for registers
+  uint64_t offset = 0;   // of what it points at, from the start of the chunk
+  size_t mapping = 0;    // memory, stack: index into the mappings
+  size_t thread = 0;     // stack, register: index into the threads
+  size_t number = 0;     // register: as kRegisterNames; from there on, vector registers
+  size_t owner = 0;      // heap: index into the chunks
 };
 
 struct DanglingChunk {

@@ -34,7 +34,9 @@ json text_or_null(const std::string& text) {
 
 // A frame of the JSON in one line.
 std::string frame_line(const json& frame) {
-  const auto text = [&](const char* key) { return frame[key].is_null() ? "" : frame[key].get<std::string>(); };
+  const auto text = [&](const char* key) {
+    return frame[key].is_null() ? "" : frame[key].get<std::string>();
+  };
   const auto number = [&](const char* key) { return strtoull(text(key).c_str(), nullptr, 16); };
   CodeFrame code;
   code.address = number("address");
@@ -90,7 +92,8 @@ class Reporter {
       const ChunkRecord record = heap_->record(which);
       ++chunks;
       bytes += which.bytes();
-      add(groups[{stack_of(record.made), stack_of(record.freed)}], record, which.bytes(), std::move(dangling));
+      add(groups[{stack_of(record.made), stack_of(record.freed)}], record, which.bytes(),
+          std::move(dangling));
     }
     result["chunks_dangling"] = chunks;
     result["bytes_dangling"] = bytes;
@@ -133,7 +136,8 @@ class Reporter {
     found.thread = thread.id;
     found.pointer = thread.thread_pointer;
     uint64_t table = 0, count = 0;
-    if (!process_.read_value(thread.thread_pointer + static_cast<uint64_t>(kRegisterLayout.table_offset), table) ||
+    if (!process_.read_value(thread.thread_pointer + static_cast<uint64_t>(kRegisterLayout.table_offset),
+                             table) ||
         !process_.read_value(table - 16, count))
       return found;
     for (size_t number = 1; number <= std::min<uint64_t>(count, 64); ++number) {
@@ -185,10 +189,14 @@ class Reporter {
   json group_json(const std::pair<StackId, StackId>& stacks, const Group& group) {
     json chunks = json::array();
     for (const DanglingChunk& chunk : group.chunks) chunks.push_back(chunk_json(chunk));
-    return {{"count", group.count},          {"bytes", group.bytes},
-            {"size_min", group.size_min},    {"size_max", group.size_max},
-            {"age_sweeps_min", group.age_min}, {"age_sweeps_max", group.age_max},
-            {"allocated", stack(stacks.first)}, {"freed", stack(stacks.second)},
+    return {{"count", group.count},
+            {"bytes", group.bytes},
+            {"size_min", group.size_min},
+            {"size_max", group.size_max},
+            {"age_sweeps_min", group.age_min},
+            {"age_sweeps_max", group.age_max},
+            {"allocated", stack(stacks.first)},
+            {"freed", stack(stacks.second)},
             {"chunks", std::move(chunks)}};
   }
 
@@ -212,7 +220,8 @@ class Reporter {
       if (frames[i].stack_pointer <= place.address) in = i;
     }
     if (in == frames.size()) return thread == asking_;
-    return (thread == asking_ && in < first_own_frame(place.thread)) || is_library_code(frames[in].program_counter);
+    return (thread == asking_ && in < first_own_frame(place.thread)) ||
+           is_library_code(frames[in].program_counter);
   }
 
   // Index of the frame that called exit(3), or that follows the library's.
@@ -243,9 +252,10 @@ class Reporter {
   }
 
   json pointer(const PointerPlace& place) {
-    json result = {{"kind", "mapping"},    {"where", ""},      {"address", nullptr},      {"value_offset", place.offset},
-                   {"module", nullptr},    {"symbol", nullptr}, {"symbol_offset", nullptr}, {"thread", nullptr},
-                   {"frame", nullptr},     {"owner", nullptr}};
+    json result = {
+        {"kind", "mapping"}, {"where", ""},       {"address", nullptr},       {"value_offset", place.offset},
+        {"module", nullptr}, {"symbol", nullptr}, {"symbol_offset", nullptr}, {"thread", nullptr},
+        {"frame", nullptr},  {"owner", nullptr}};
     if (place.address != 0) result["address"] = hex(place.address);
     switch (place.kind) {
       case PointerPlace::Kind::register_:
@@ -281,8 +291,8 @@ class Reporter {
     const pid_t thread = process_.threads()[place.thread].id;
     const std::string name =
         place.number < kRegisterNames.size() ? kRegisterNames[place.number] : "a vector register";
-    std::string where = fmt::format("{}{} of thread {}", place.number < kRegisterNames.size() ? "register " : "",
-                                    name, thread);
+    std::string where = fmt::format("{}{} of thread {}",
+                                    place.number < kRegisterNames.size() ? "register " : "", name, thread);
     if (const LiveFrame* live = top_frame(place.thread); live != nullptr) {
       const CodeFrame& code = symbols_->code(live->program_counter, live->exact);
       where += ", in " + frame_text(code);
@@ -297,8 +307,9 @@ class Reporter {
   void describe_owner(const PointerPlace& place, json& result) {
     const HeapChunk& owner = heap_->chunks()[place.owner];
     json allocated = stack(stack_of(heap_->record(owner).made));
-    std::string where = fmt::format("{} bytes into the {} chunk {} of {} bytes", place.address - heap_->address(owner),
-                                    owner.freed ? "freed" : "live", hex(heap_->address(owner)), owner.bytes());
+    std::string where =
+        fmt::format("{} bytes into the {} chunk {} of {} bytes", place.address - heap_->address(owner),
+                    owner.freed ? "freed" : "live", hex(heap_->address(owner)), owner.bytes());
     if (!allocated.empty()) where += ", allocated by " + frame_line(allocated.front());
     result["kind"] = "heap";
     result["where"] = where;
@@ -330,10 +341,12 @@ class Reporter {
         result["module"] = text_or_null(name.module);
         result["symbol"] = text_or_null(name.symbol);
         result["symbol_offset"] = name.symbol.empty() ? json(nullptr) : json(name.offset);
-        const std::string what = name.symbol.empty() ? fmt::format("thread-local data+{}", place.address - block)
-                                                     : fmt::format("thread-local {}+{}", name.symbol, name.offset);
-        result["where"] = fmt::format("{}{} of thread {}", what,
-                                      name.module.empty() ? "" : " in " + last_part(name.module), thread.thread);
+        const std::string what = name.symbol.empty()
+                                     ? fmt::format("thread-local data+{}", place.address - block)
+                                     : fmt::format("thread-local {}+{}", name.symbol, name.offset);
+        result["where"] =
+            fmt::format("{}{} of thread {}", what, name.module.empty() ? "" : " in " + last_part(name.module),
+                        thread.thread);
       } else {
         continue;
       }
@@ -381,12 +394,15 @@ class Reporter {
       result["module"] = name.module;
       result["symbol"] = text_or_null(name.symbol);
       result["symbol_offset"] = name.symbol.empty() ? json(nullptr) : json(name.offset);
-      result["where"] = name.symbol.empty() ? fmt::format("{}+{}", name.module, hex(name.offset))
-                                            : fmt::format("{}+{} in {}", name.symbol, name.offset, name.module);
+      result["where"] = name.symbol.empty()
+                            ? fmt::format("{}+{}", name.module, hex(name.offset))
+                            : fmt::format("{}+{} in {}", name.symbol, name.offset, name.module);
       return;
     }
     result["module"] = mapping.name;
-    const std::string what = !mapping.name.empty() ? mapping.name : mapping.shared ? "shared memory" : "private memory";
+    const std::string what = !mapping.name.empty() ? mapping.name
+                             : mapping.shared      ? "shared memory"
+                                                   : "private memory";
     result["where"] = fmt::format("{} {}-{}, {} bytes from its start", what, hex(mapping.range.begin),
                                   hex(mapping.range.end), place.address - mapping.range.begin);
   }
@@ -423,10 +439,10 @@ std::string group_text(const json& group) {
   const auto range = [](uint64_t from, uint64_t to) {
     return from == to ? fmt::format("{}", from) : fmt::format("{} to {}", from, to);
   };
-  std::string text =
-      fmt::format("\n{} of {} bytes ({} in all), freed {}\n", count_text(group["count"].get<uint64_t>(), "chunk"),
-                  range(group["size_min"], group["size_max"]), Line().bytes(group["bytes"]).c_str(),
-                  age_text(group["age_sweeps_min"], group["age_sweeps_max"]));
+  std::string text = fmt::format(
+      "\n{} of {} bytes ({} in all), freed {}\n", count_text(group["count"].get<uint64_t>(), "chunk"),
+      range(group["size_min"], group["size_max"]), Line().bytes(group["bytes"]).c_str(),
+      age_text(group["age_sweeps_min"], group["age_sweeps_max"]));
   text += stack_lines("allocated", group["allocated"]);
   text += stack_lines("freed", group["freed"]);
   size_t shown = 0;
@@ -439,7 +455,8 @@ std::string group_text(const json& group) {
       if (pointers++ == kMostPointers) break;
       const uint64_t offset = pointer["value_offset"];
       text += "    " + pointer["where"].get<std::string>();
-      if (!pointer["address"].is_null()) text += fmt::format(" (at {})", pointer["address"].get<std::string>());
+      if (!pointer["address"].is_null())
+        text += fmt::format(" (at {})", pointer["address"].get<std::string>());
       text += offset == 0 ? "\n" : fmt::format(", {} bytes into it\n", offset);
     }
     if (const uint64_t all = chunk["pointer_count"]; all > kMostPointers)
@@ -458,7 +475,8 @@ json report_on(pid_t process, uint64_t descriptor, pid_t reporter) {
 
 std::string report_text(const json& report) {
   const uint64_t chunks = report["chunks_dangling"];
-  std::string text = fmt::format("{} (process {}): ", report["program"].get<std::string>(), report["pid"].get<int>());
+  std::string text =
+      fmt::format("{} (process {}): ", report["program"].get<std::string>(), report["pid"].get<int>());
   if (chunks == 0) return text + "no freed chunk is pointed to\n";
   text += fmt::format("{}, {}, {} freed and still pointed to\n", count_text(chunks, "chunk"),
                       Line().bytes(report["bytes_dangling"]).c_str(), chunks == 1 ? "is" : "are");
@@ -497,12 +515,13 @@ std::string history_text(const ReportMessage& message) {
     if (recorded.thread != 0) text += fmt::format(" by thread {}", recorded.thread);
     text += recorded.count == 0 ? ": where is not known\n" : "\n";
     for (size_t i = 0; i < std::min<size_t>(recorded.count, kMostFrames); ++i)
-      text += fmt::format("nonreuse:     #{} {}\n", i, frame_text(symbols.code(recorded.frames[i], exact && i == 0)));
+      text += fmt::format("nonreuse:     #{} {}\n", i,
+                          frame_text(symbols.code(recorded.frames[i], exact && i == 0)));
   };
   if (message.chunk != 0) {
-    text += message.chunk_is_freed == 0
-                ? "nonreuse:   the chunk is live\n"
-                : fmt::format("nonreuse:   the chunk is in quarantine, freed {}\n", age_text(message.age, message.age));
+    text += message.chunk_is_freed == 0 ? "nonreuse:   the chunk is live\n"
+                                        : fmt::format("nonreuse:   the chunk is in quarantine, freed {}\n",
+                                                      age_text(message.age, message.age));
     stack("allocated", message.made, false);
     if (message.chunk_is_freed != 0) stack("freed", message.freed, false);
   }

@@ -1,5 +1,5 @@
-// The report on dangling pointers: one JSON object for each process (docs/finding-dangling-pointers.md has the
-// format, tests/report/sample.json an example), and the text made of it.
+// The report on dangling pointers: one JSON object for each process (docs/finding-dangling-pointers.md has
+// the format, tests/report/sample.json an example), and the text made of it.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -21,8 +21,8 @@ std::string report_text(const nlohmann::json& report);
 // What follows the line of a misuse: lines with the prefix of messages.
 std::string history_text(const ReportMessage& message);
 
-// By the file's name: .json and .html are what they say, everything else is text. `reports` has one object for
-// each process; a JSON file with several holds an array.
+// By the file's name: .json and .html are what they say, everything else is text. `reports` has one object
+// for each process; a JSON file with several holds an array.
 void write_report(const std::string& path, const std::vector<nlohmann::json>& reports);
 std::string reports_text(const std::vector<nlohmann::json>& reports);
 

@@ -61,7 +61,8 @@ uint64_t find_descriptor(const ObservedProcess& process, const std::vector<Obser
   for (const ObservedMapping& mapping : mappings) {
     if (mapping.name.empty() || mapping.name[0] != '/') continue;
     const auto is_same = [&](const auto& file) { return file.first == mapping.name; };
-    if (std::none_of(files.begin(), files.end(), is_same)) files.emplace_back(mapping.name, mapping.range.begin);
+    if (std::none_of(files.begin(), files.end(), is_same))
+      files.emplace_back(mapping.name, mapping.range.begin);
   }
   const auto is_likely = [](const auto& file) { return file.first.find("nonreuse") != std::string::npos; };
   std::stable_partition(files.begin(), files.end(), is_likely);
@@ -74,12 +75,13 @@ uint64_t find_descriptor(const ObservedProcess& process, const std::vector<Obser
 }
 
 HeapImage::HeapImage(const ObservedProcess& process, uint64_t descriptor) : process_(process) {
-  if (descriptor == 0 || !process.read_value(descriptor, descriptor_) || descriptor_.magic != kDescriptorMagic ||
-      descriptor_.base == 0) {
+  if (descriptor == 0 || !process.read_value(descriptor, descriptor_) ||
+      descriptor_.magic != kDescriptorMagic || descriptor_.base == 0) {
     throw Failure(kCannotRunStatus, fmt::format("process {} does not run on this heap", process.id()));
   }
   if (descriptor_.version != kDescriptorVersion) {
-    throw Failure(kCannotRunStatus, fmt::format("process {} runs on another version of this heap", process.id()));
+    throw Failure(kCannotRunStatus,
+                  fmt::format("process {} runs on another version of this heap", process.id()));
   }
   process.read_value(descriptor_.top_at, top_);
   decode(process.read_array<uint8_t>(descriptor_.tags, top_));
@@ -88,7 +90,8 @@ HeapImage::HeapImage(const ObservedProcess& process, uint64_t descriptor) : proc
   blocks_ = process.read_array<uint64_t>(descriptor_.blocks, (top_ >> kBlockShift) + 1);
 }
 
-// As src/heap/tag_map.hpp says: 01 to 3f live, 81 to bf freed; 3f in the lower bits: the size is in six digits.
+// As src/heap/tag_map.hpp says: 01 to 3f live, 81 to bf freed; 3f in the lower bits: the size is in six
+// digits.
 void HeapImage::decode(const std::vector<uint8_t>& tags) {
   constexpr uint8_t kLarge = 63, kFreed = 128;
   covered_.resize(tags.size());

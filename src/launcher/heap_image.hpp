@@ -31,9 +31,7 @@ class HeapImage {
   // All chunks, in address order.
   const std::vector<HeapChunk>& chunks() const { return chunks_; }
   Range range() const { return {descriptor_.base, descriptor_.base + (top_ << kGranuleShift)}; }
-  uint64_t address(const HeapChunk& chunk) const {
-    return descriptor_.base + (chunk.start << kGranuleShift);
-  }
+  uint64_t address(const HeapChunk& chunk) const { return descriptor_.base + (chunk.start << kGranuleShift); }
   // Index into chunks() of the one around `address`, if there is one.
   std::optional<size_t> around(uint64_t address) const;
   // What is the library's own, and no root.

@@ -113,7 +113,8 @@ void set_preload(const std::string& library) {
   setenv(kPreloadVariable, joined(library, variable(kPreloadVariable)).c_str(), 1);
 }
 
-// The companion that records stacks, if it is beside the library. Without it the library says what is missing.
+// The companion that records stacks, if it is beside the library. Without it the library says what is
+// missing.
 void preload_companion(const std::string& library) {
   const std::string companion = std::filesystem::path(library).parent_path() / "libnonreuse_stacks.so";
   if (std::filesystem::exists(companion)) set_preload(companion);

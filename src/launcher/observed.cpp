@@ -24,7 +24,7 @@
 namespace nonreuse::launcher {
 namespace {
 
-constexpr int kPatience = 500;  // looks, 10 ms apart
+constexpr int kPatience = 500;            // looks, 10 ms apart
 constexpr int kArmThreadPointer = 0x401;  // NT_ARM_TLS
 
 void nap() {

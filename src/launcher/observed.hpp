@@ -77,14 +77,13 @@ class ObservedProcess {
   std::vector<ObservedThread> threads_;
 };
 
-
-
 template <class F>
 void ObservedProcess::for_each_used(const ObservedMapping& mapping, F&& f) const {
   // proc_pid_pagemap(5): bit 63 present, 62 swapped, 61 still the file's (or shared).
   constexpr uint64_t kPresent = uint64_t{1} << 63, kSwapped = uint64_t{1} << 62, kFile = uint64_t{1} << 61;
   constexpr size_t kPiece = size_t{256} << 20;
-  const bool shared = mapping.kind != MappingKind::private_anonymous && mapping.kind != MappingKind::private_file;
+  const bool shared =
+      mapping.kind != MappingKind::private_anonymous && mapping.kind != MappingKind::private_file;
   const bool file = mapping.kind == MappingKind::private_file;
   for (uint64_t at = mapping.range.begin; at < mapping.range.end; at += kPiece) {
     const Range piece{at, std::min<uint64_t>(at + kPiece, mapping.range.end)};

@@ -134,7 +134,8 @@ int listen_at(const std::string& path) {
 
 void ReporterProcess::start(const std::string& path, const ReportRequest& request) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) throw Failure(kCannotRunStatus, fmt::format("no pipe: {}", strerror(errno)));
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    throw Failure(kCannotRunStatus, fmt::format("no pipe: {}", strerror(errno)));
   const int socket = listen_at(path);
   process_ = fork();
   if (process_ < 0) throw Failure(kCannotRunStatus, fmt::format("no new process: {}", strerror(errno)));

@@ -1,5 +1,5 @@
-// Names for addresses of a process: functions with file and line, static data, the frames of its threads. Kept
-// by libdw; what a module's file or its separate debug file does not say is left empty.
+// Names for addresses of a process: functions with file and line, static data, the frames of its threads.
+// Kept by libdw; what a module's file or its separate debug file does not say is left empty.
 #pragma once
 
 #include <elfutils/libdwfl.h>
@@ -16,7 +16,7 @@ struct CodeFrame {
   uint64_t address = 0;
   uint64_t offset = 0;  // the address as the module's file has it, for addr2line(1)
   std::string module;   // path, or ""
-  std::string symbol;  // function, demangled, or ""
+  std::string symbol;   // function, demangled, or ""
   std::string file;
   int line = 0;
 };

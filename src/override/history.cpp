@@ -139,7 +139,8 @@ void tell_misuse(Address address, misuse::Found found, Address chunk, size_t byt
   tell(message);
 }
 
-// The freed chunk around `address`, or an empty run. Takes no lock: these are called in a handler of a signal.
+// The freed chunk around `address`, or an empty run. Takes no lock: these are called in a handler of a
+// signal.
 Run freed_chunk_at(uint64_t address) {
   if (!process_heap.space().heap().contains(address)) return {};
   const Granule granule = process_heap.space().granule(address);
@@ -169,7 +170,11 @@ void name_fault(uint64_t address, const uint64_t* frames, size_t count) {
   for (size_t i = 0; i < message.now.count; ++i) message.now.frames[i] = frames[i];
   Line line;
   line.text("nonreuse: use after free: ").hex(address).text(" is ").number(address - message.chunk);
-  line.text(" bytes into the freed chunk ").hex(message.chunk).text(" of ").number(message.bytes).text(" bytes");
+  line.text(" bytes into the freed chunk ")
+      .hex(message.chunk)
+      .text(" of ")
+      .number(message.bytes)
+      .text(" bytes");
   say(line);
   tell(message);
 }
@@ -177,6 +182,16 @@ void name_fault(uint64_t address, const uint64_t* frames, size_t count) {
 }  // namespace
 
 // ---- what observers find ----------------------------------------------------------------------------------
+
+namespace {
+template <class R>
+void publish_own(const R& revoker, HeapDescriptor& descriptor) {
+  if constexpr (requires { revoker.own_ranges(); }) {
+    descriptor.own_at = address_of(revoker.own_ranges().data());
+    descriptor.own_count = revoker.own_ranges().size();
+  }
+}
+}  // namespace
 
 void publish_descriptor(const ProcessRevoker& revoker) {
   HeapDescriptor& d = nonreuse_heap_descriptor;
@@ -187,10 +202,7 @@ void publish_descriptor(const ProcessRevoker& revoker) {
   d.tags = address_of(space.tags());
   d.heap = space.heap();
   d.tables = space.tables();
-  if constexpr (requires { revoker.own_ranges(); }) {
-    d.own_at = address_of(revoker.own_ranges().data());
-    d.own_count = revoker.own_ranges().size();
-  }
+  publish_own(revoker, d);
   d.base = space.address(0);
 }
 

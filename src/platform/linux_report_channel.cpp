@@ -121,7 +121,8 @@ bool ask_reporter(const char* path, const void* message, size_t size, uint64_t a
   // Yama lets a process be looked at by whom it names.
   ucred peer{};
   socklen_t peer_size = sizeof peer;
-  if (!sys::failed(sys::call(SYS_getsockopt, static_cast<long>(socket), SOL_SOCKET, SO_PEERCRED, &peer, &peer_size)))
+  if (!sys::failed(
+          sys::call(SYS_getsockopt, static_cast<long>(socket), SOL_SOCKET, SO_PEERCRED, &peer, &peer_size)))
     sys::call(SYS_prctl, PR_SET_PTRACER, peer.pid, 0, 0, 0);
   return send_all(socket, static_cast<const char*>(message), size) && copy_answer(socket, until);
 }

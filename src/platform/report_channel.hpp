@@ -16,8 +16,8 @@ struct CodePlace {
 // Looks `count` addresses up in the process's list of mappings. False where that cannot be read.
 bool find_code(const uint64_t* addresses, size_t count, CodePlace* out);
 
-// Sends the message to whoever listens at the socket `path`, lets that process look at this one, copies what it
-// answers to standard error, and returns once it has closed, or after `at_most_ns`. False: nothing was
+// Sends the message to whoever listens at the socket `path`, lets that process look at this one, copies what
+// it answers to standard error, and returns once it has closed, or after `at_most_ns`. False: nothing was
 // answered.
 bool ask_reporter(const char* path, const void* message, size_t size, uint64_t at_most_ns);
 

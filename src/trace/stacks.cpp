@@ -15,8 +15,8 @@ constinit std::atomic<bool> on{false};
 
 namespace {
 
-constexpr size_t kOwnFrames = 16;        // of the library itself and its companion, above the program's
-constexpr size_t kBuckets = 1u << 19;    // of the index; twice as many as stacks that are likely
+constexpr size_t kOwnFrames = 16;      // of the library itself and its companion, above the program's
+constexpr size_t kBuckets = 1u << 19;  // of the index; twice as many as stacks that are likely
 constexpr size_t kMostProbes = 64;
 constexpr size_t kWordsWanted = 1u << 23;  // 64 MiB of addresses; what is not written to costs nothing
 constexpr size_t kFewestWords = 1u << 17;
@@ -174,7 +174,8 @@ bool start(void* (*more)(size_t bytes), Granules capacity) {
     b.stack_words = wanted;
   }
   if (blocks == nullptr || buckets == nullptr || words == nullptr) {
-    constexpr char kLine[] = "nonreuse: stacks=1: there is no memory for a table of stacks; none are recorded\n";
+    constexpr char kLine[] =
+        "nonreuse: stacks=1: there is no memory for a table of stacks; none are recorded\n";
     os::write_error(kLine, sizeof kLine - 1);
     return false;
   }
@@ -185,7 +186,8 @@ bool start(void* (*more)(size_t bytes), Granules capacity) {
   b.unwinder = nonreuse_capture_stack != nullptr ? 1 : 0;
   if (b.unwinder == 0) {
     constexpr char kLine[] =
-        "nonreuse: stacks=1: libnonreuse_stacks.so is not loaded (nonreuse run preloads it); threads and ages of "
+        "nonreuse: stacks=1: libnonreuse_stacks.so is not loaded (nonreuse run preloads it); threads and "
+        "ages of "
         "frees are recorded, stacks are not\n";
     os::write_error(kLine, sizeof kLine - 1);
   }
@@ -239,7 +241,8 @@ void note_cut(Granule start, Granule of, StackId stack) {
 ChunkRecord record(Granule start) {
   const ChunkRecord* record = find(start);
   if (record == nullptr) return {};
-  return {__atomic_load_n(&record->made, __ATOMIC_RELAXED), __atomic_load_n(&record->freed, __ATOMIC_RELAXED)};
+  return {__atomic_load_n(&record->made, __ATOMIC_RELAXED),
+          __atomic_load_n(&record->freed, __ATOMIC_RELAXED)};
 }
 
 void before_fork() {

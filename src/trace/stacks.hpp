@@ -14,10 +14,12 @@
 #include "base/heap_descriptor.hpp"
 
 // At most `most` return addresses of the calling thread, innermost first; their number.
-extern "C" __attribute__((weak, visibility("default"))) size_t nonreuse_capture_stack(uint64_t* out, size_t most);
+extern "C" __attribute__((weak, visibility("default"))) size_t nonreuse_capture_stack(uint64_t* out,
+                                                                                      size_t most);
 // From now on, when an access to memory faults and wants(address) says so, name(address, frames, count) is
 // called with the stack of the fault, innermost first, the instruction's own address first of all. That
-// happens before the program's own handler runs or the default action is taken, on a stack of the companion's.
+// happens before the program's own handler runs or the default action is taken, on a stack of the
+// companion's.
 extern "C" __attribute__((weak, visibility("default"))) void nonreuse_watch_faults(
     bool (*wants)(uint64_t address), void (*name)(uint64_t address, const uint64_t* frames, size_t count));
 extern "C" __attribute__((visibility("default"))) nonreuse::HeapDescriptor nonreuse_heap_descriptor;
