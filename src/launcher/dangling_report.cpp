@@ -160,7 +160,9 @@ class Reporter {
 
   json stack(StackId id) {
     json frames = json::array();
-    for (const uint64_t address : heap_->stack(id)) frames.push_back(frame(symbols_->code(address)));
+    for (const uint64_t address : heap_->stack(id)) {
+      for (const CodeFrame& code : symbols_->frames_at(address)) frames.push_back(frame(code));
+    }
     return frames;
   }
 
@@ -230,7 +232,7 @@ class Reporter {
     constexpr std::array kExit = {"exit", "__run_exit_handlers", "_dl_fini", "_dl_call_fini"};
     size_t first = 0;
     for (size_t i = 0; i < frames.size(); ++i) {
-      const std::string& name = symbols_->code(frames[i].program_counter, frames[i].exact).symbol;
+      const std::string& name = symbols_->function(frames[i].program_counter, frames[i].exact).symbol;
       if (std::find(kExit.begin(), kExit.end(), name) != kExit.end()) first = i + 1;
     }
     return first;
@@ -514,9 +516,11 @@ std::string history_text(const ReportMessage& message) {
     text += fmt::format("nonreuse:   {}", heading);
     if (recorded.thread != 0) text += fmt::format(" by thread {}", recorded.thread);
     text += recorded.count == 0 ? ": where is not known\n" : "\n";
-    for (size_t i = 0; i < std::min<size_t>(recorded.count, kMostFrames); ++i)
-      text += fmt::format("nonreuse:     #{} {}\n", i,
-                          frame_text(symbols.code(recorded.frames[i], exact && i == 0)));
+    size_t number = 0;
+    for (size_t i = 0; i < std::min<size_t>(recorded.count, kMostFrames); ++i) {
+      for (const CodeFrame& frame : symbols.frames_at(recorded.frames[i], exact && i == 0))
+        text += fmt::format("nonreuse:     #{} {}\n", number++, frame_text(frame));
+    }
   };
   if (message.chunk != 0) {
     text += message.chunk_is_freed == 0 ? "nonreuse:   the chunk is live\n"

@@ -1,6 +1,7 @@
 #include "launcher/symbols.hpp"
 
 #include <cxxabi.h>
+#include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <fmt/format.h>
 
@@ -67,14 +68,69 @@ Dwfl_Module* Symbols::module(uint64_t address) const {
   return dwfl_ == nullptr ? nullptr : dwfl_addrmodule(dwfl_, address);
 }
 
-const CodeFrame& Symbols::code(uint64_t address, bool exact) {
+namespace {
+
+std::string name_of(Dwarf_Die* function) {
+  Dwarf_Attribute attribute;
+  for (const unsigned which : {DW_AT_linkage_name, DW_AT_MIPS_linkage_name, DW_AT_name}) {
+    const char* name = dwarf_formstring(dwarf_attr_integrate(function, which, &attribute));
+    if (name != nullptr) return demangled(name);
+  }
+  return "";
+}
+
+// Where the inlined function was called.
+void note_call(Dwarf_Die* unit, Dwarf_Die* inlined, CodeFrame& frame) {
+  Dwarf_Attribute attribute;
+  Dwarf_Word file = 0, line = 0;
+  Dwarf_Files* files = nullptr;
+  if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attribute), &file) != 0 ||
+      dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attribute), &line) != 0 ||
+      dwarf_getsrcfiles(unit, &files, nullptr) != 0)
+    return;
+  const char* name = dwarf_filesrc(files, file, nullptr, nullptr);
+  frame.file = name == nullptr ? "" : name;
+  frame.line = static_cast<int>(line);
+}
+
+// `frames` has one, of the function in the symbol table with the place of the instruction; those of functions
+// that were inlined there are put before it.
+void add_inlined(Dwfl_Module* module, uint64_t address, std::vector<CodeFrame>& frames) {
+  Dwarf_Addr bias = 0;
+  Dwarf_Die* unit = dwfl_module_addrdie(module, address, &bias);
+  if (unit == nullptr) return;
+  Dwarf_Die* scopes = nullptr;
+  int count = dwarf_getscopes(unit, address - bias, &scopes);
+  if (count <= 0) return;
+  Dwarf_Die innermost = scopes[0];  // the scopes around it in the source; wanted are those in the code
+  free(scopes);
+  scopes = nullptr;
+  count = dwarf_getscopes_die(&innermost, &scopes);
+  CodeFrame outer = frames.back();
+  const std::string function = outer.symbol;
+  frames.clear();
+  for (int i = 0; i < count && dwarf_tag(&scopes[i]) != DW_TAG_subprogram; ++i) {
+    if (dwarf_tag(&scopes[i]) != DW_TAG_inlined_subroutine) continue;
+    outer.symbol = name_of(&scopes[i]);
+    frames.push_back(outer);
+    note_call(unit, &scopes[i], outer);
+  }
+  free(scopes);
+  outer.symbol = function;
+  frames.push_back(outer);
+}
+
+}  // namespace
+
+const std::vector<CodeFrame>& Symbols::frames_at(uint64_t address, bool exact) {
   const auto [place, fresh] = known_.try_emplace({address, exact});
-  CodeFrame& frame = place->second;
-  if (!fresh) return frame;
+  std::vector<CodeFrame>& frames = place->second;
+  if (!fresh) return frames;
+  CodeFrame& frame = frames.emplace_back();
   frame.address = address;
   const uint64_t at = exact ? address : address - 1;
   Dwfl_Module* in = module(at);
-  if (in == nullptr) return frame;
+  if (in == nullptr) return frames;
   frame.module = path_of(in);
   GElf_Addr bias = 0;
   frame.offset = dwfl_module_getelf(in, &bias) == nullptr ? address : address - bias;
@@ -83,7 +139,8 @@ const CodeFrame& Symbols::code(uint64_t address, bool exact) {
     const char* file = dwfl_lineinfo(line, nullptr, &frame.line, nullptr, nullptr, nullptr);
     if (file != nullptr) frame.file = file;
   }
-  return frame;
+  add_inlined(in, at, frames);
+  return frames;
 }
 
 DataName Symbols::data(uint64_t address, uint64_t inside) const {

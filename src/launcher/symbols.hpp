@@ -39,8 +39,13 @@ class Symbols {
   Symbols(const Symbols&) = delete;
   Symbols& operator=(const Symbols&) = delete;
 
-  // `exact`: the instruction at the address itself; else the call before it.
-  const CodeFrame& code(uint64_t address, bool exact = false);
+  // `exact`: the instruction at the address itself; else the call before it. Functions that were inlined
+  // there come first, innermost first; there is always one frame.
+  const std::vector<CodeFrame>& frames_at(uint64_t address, bool exact = false);
+  // The innermost of them.
+  const CodeFrame& code(uint64_t address, bool exact = false) { return frames_at(address, exact).front(); }
+  // The function that has the frame on the stack.
+  const CodeFrame& function(uint64_t address, bool exact = false) { return frames_at(address, exact).back(); }
   // `inside` is an address in the file's part of the same module; zeroed data have none.
   DataName data(uint64_t address, uint64_t inside) const;
   // In which module's thread-local block, `offset` bytes from its start. `number` counts modules with such.
@@ -54,7 +59,7 @@ class Symbols {
   pid_t process_;
   Dwfl* dwfl_ = nullptr;
   bool attached_ = false;
-  std::map<std::pair<uint64_t, bool>, CodeFrame> known_;
+  std::map<std::pair<uint64_t, bool>, std::vector<CodeFrame>> known_;
 };
 
 // "function (file.c:12)", "function in libfoo.so", "libfoo.so+0x7f0", "0x7f00".
