@@ -42,19 +42,29 @@ constinit struct sigaction program_action = {};
 constinit std::atomic<bool> busy{false};  // guards program_action; its holder has every signal blocked
 constinit std::atomic<int> owner{0};      // the process that the above belongs to; a child of vfork is none
 
+// The C library's function of that name, looked up once: dlsym(3) is not for handlers of signals.
 template <class Function>
-Function next(const char* name) {
-  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
-}
+class Real {
+ public:
+  explicit constexpr Real(const char* name) : name_(name) {}
+  Function get() {
+    Function function = known_.load(std::memory_order_relaxed);
+    if (function == nullptr) {
+      function = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name_));
+      known_.store(function, std::memory_order_relaxed);
+    }
+    return function;
+  }
+
+ private:
+  const char* name_;
+  std::atomic<Function> known_{nullptr};
+};
+constinit Real<Sigaction> libc_sigaction("sigaction");
+constinit Real<Signal> libc_signal("signal"), libc_sysv_signal("__sysv_signal");
 
 int real_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
-  static constinit std::atomic<Sigaction> real{nullptr};
-  Sigaction function = real.load(std::memory_order_relaxed);
-  if (function == nullptr) {
-    function = next<Sigaction>("sigaction");
-    real.store(function, std::memory_order_relaxed);
-  }
-  return function(number, action, old);
+  return libc_sigaction.get()(number, action, old);
 }
 
 class Guard {
@@ -222,6 +232,8 @@ void after_fork_in_child() {
 
 NONREUSE_PUBLIC void nonreuse_watch_faults(Wants which, Namer name) {
   if (!make_stack()) return;
+  libc_signal.get();
+  libc_sysv_signal.get();
   {
     const Guard guard;
     owner.store(getpid(), std::memory_order_relaxed);
@@ -240,10 +252,14 @@ NONREUSE_PUBLIC int sigaction(int number, const struct sigaction* action, struct
   return is_ours(number) ? set_action(action, old) : real_sigaction(number, action, old);
 }
 
+NONREUSE_PUBLIC int __sigaction(int number, const struct sigaction* action, struct sigaction* old) noexcept {
+  return sigaction(number, action, old);
+}
+
 // signal(3) in its several meanings. The C library's own do not call the interposed sigaction.
 NONREUSE_PUBLIC sighandler_t signal(int number, sighandler_t handler) noexcept {
   if (is_ours(number)) return set_handler(handler, SA_RESTART);
-  return next<Signal>("signal")(number, handler);
+  return libc_signal.get()(number, handler);
 }
 NONREUSE_PUBLIC sighandler_t bsd_signal(int number, sighandler_t handler) noexcept {
   return signal(number, handler);
@@ -253,7 +269,7 @@ NONREUSE_PUBLIC sighandler_t ssignal(int number, sighandler_t handler) noexcept 
 }
 NONREUSE_PUBLIC sighandler_t __sysv_signal(int number, sighandler_t handler) noexcept {
   if (is_ours(number)) return set_handler(handler, SA_RESETHAND | SA_NODEFER);
-  return next<Signal>("__sysv_signal")(number, handler);
+  return libc_sysv_signal.get()(number, handler);
 }
 NONREUSE_PUBLIC sighandler_t sysv_signal(int number, sighandler_t handler) noexcept {
   return __sysv_signal(number, handler);

@@ -490,6 +490,11 @@ std::string report_text(const json& report) {
   return text;
 }
 
+// Paths need not be UTF-8.
+std::string json_text(const json& report) {
+  return report.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
 std::string reports_text(const std::vector<json>& reports) {
   std::string text;
   for (const json& report : reports) text += (text.empty() ? "" : "\n") + report_text(report);
@@ -500,7 +505,7 @@ void write_report(const std::string& path, const std::vector<json>& reports) {
   const json all = reports.size() == 1 ? reports.front() : json(reports);
   std::ofstream file(path);
   if (path.ends_with(".json"))
-    file << all.dump(2) << '\n';
+    file << json_text(all);
   else if (path.ends_with(".html"))
     file << report_html(all);
   else

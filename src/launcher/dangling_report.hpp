@@ -18,6 +18,8 @@ nlohmann::json report_on(pid_t process, uint64_t descriptor = 0, pid_t reporter 
 // For a person.
 std::string report_text(const nlohmann::json& report);
 
+std::string json_text(const nlohmann::json& report);
+
 // What follows the line of a misuse: lines with the prefix of messages.
 std::string history_text(const ReportMessage& message);
 

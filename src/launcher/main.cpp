@@ -67,13 +67,11 @@ class PrivateFolder {
   ~PrivateFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
-    std::filesystem::remove(socket(), ignored);
   }
   PrivateFolder(const PrivateFolder&) = delete;
   PrivateFolder& operator=(const PrivateFolder&) = delete;
   const std::string& path() const { return path_; }
-  // Where a reporter may listen: not among the pages.
-  std::string socket() const { return path_ + ".report"; }
+  std::string socket() const { return path_ + "/report"; }  // where a reporter may listen
 
  private:
   std::string path_;
@@ -267,7 +265,7 @@ int report_live(const LiveReportRequest& request) {
   if (!request.file.empty())
     write_report(request.file, {report});
   else
-    write_all(STDOUT_FILENO, request.json ? report.dump(2) + "\n" : report_text(report));
+    write_all(STDOUT_FILENO, request.json ? json_text(report) : report_text(report));
   return 0;
 }
 
