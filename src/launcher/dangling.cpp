@@ -7,7 +7,7 @@
 namespace nonreuse::launcher {
 namespace {
 
-constexpr size_t kMostPlaces = 32;           // remembered of one chunk
+constexpr size_t kMostPlaces = 16;           // remembered of one chunk
 constexpr uint64_t kRedZone = 256;           // bytes below the stack pointer that may be in use
 constexpr uint64_t kDescriptorRoom = 16384;  // glibc keeps the thread descriptor at a stack's upper end
 constexpr size_t kBufferBytes = size_t{1} << 20;

@@ -158,15 +158,16 @@ class Reporter {
             {"line", code.file.empty() ? json(nullptr) : json(code.line)}};
   }
 
-  json stack(StackId id) {
+  json stack(StackId id, size_t most = ~size_t{0}) {
     json frames = json::array();
     for (const uint64_t address : heap_->stack(id)) {
+      if (frames.size() >= most) break;
       for (const CodeFrame& code : symbols_->frames_at(address)) frames.push_back(frame(code));
     }
     return frames;
   }
 
-  static constexpr size_t kMostChunks = 32;  // of a group that are told one by one
+  static constexpr size_t kMostChunks = 16;  // of a group that are told one by one
 
   // Chunks that were allocated at the same place and freed at the same place.
   struct Group {
@@ -308,7 +309,8 @@ class Reporter {
 
   void describe_owner(const PointerPlace& place, json& result) {
     const HeapChunk& owner = heap_->chunks()[place.owner];
-    json allocated = stack(stack_of(heap_->record(owner).made));
+    constexpr size_t kMostOwnerFrames = 8;
+    json allocated = stack(stack_of(heap_->record(owner).made), kMostOwnerFrames);
     std::string where =
         fmt::format("{} bytes into the {} chunk {} of {} bytes", place.address - heap_->address(owner),
                     owner.freed ? "freed" : "live", hex(heap_->address(owner)), owner.bytes());
@@ -492,7 +494,7 @@ std::string report_text(const json& report) {
 
 // Paths need not be UTF-8.
 std::string json_text(const json& report) {
-  return report.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+  return report.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 std::string reports_text(const std::vector<json>& reports) {

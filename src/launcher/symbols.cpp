@@ -5,6 +5,7 @@
 #include <elfutils/libdw.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 
@@ -134,7 +135,8 @@ const std::vector<CodeFrame>& Symbols::frames_at(uint64_t address, bool exact) {
   frame.module = path_of(in);
   GElf_Addr bias = 0;
   frame.offset = dwfl_module_getelf(in, &bias) == nullptr ? address : address - bias;
-  if (const char* name = dwfl_module_addrname(in, at); name != nullptr) frame.symbol = demangled(name);
+  if (const Symbol* symbol = find(in, at, true); symbol != nullptr)
+    frame.symbol = demangled(symbol->name.c_str());
   if (Dwfl_Line* line = dwfl_module_getsrc(in, at); line != nullptr) {
     const char* file = dwfl_lineinfo(line, nullptr, &frame.line, nullptr, nullptr, nullptr);
     if (file != nullptr) frame.file = file;
@@ -143,7 +145,7 @@ const std::vector<CodeFrame>& Symbols::frames_at(uint64_t address, bool exact) {
   return frames;
 }
 
-DataName Symbols::data(uint64_t address, uint64_t inside) const {
+DataName Symbols::data(uint64_t address, uint64_t inside) {
   DataName name;
   Dwfl_Module* in = module(inside);
   if (in == nullptr) return name;
@@ -151,16 +153,53 @@ DataName Symbols::data(uint64_t address, uint64_t inside) const {
   Dwarf_Addr begin = 0;
   dwfl_module_info(in, nullptr, &begin, nullptr, nullptr, nullptr, nullptr, nullptr);
   name.offset = address - begin;
-  GElf_Off offset = 0;
-  GElf_Sym symbol;
-  const char* found = dwfl_module_addrinfo(in, address, &offset, &symbol, nullptr, nullptr, nullptr);
-  // Not the last symbol before a gap.
-  if (found != nullptr && (symbol.st_size == 0 || offset < symbol.st_size) &&
-      GELF_ST_TYPE(symbol.st_info) != STT_FUNC) {
-    name.symbol = demangled(found);
-    name.offset = offset;
+  if (const Symbol* symbol = find(in, address, false); symbol != nullptr) {
+    name.symbol = demangled(symbol->name.c_str());
+    name.offset = address - symbol->begin;
   }
   return name;
+}
+
+const std::vector<Symbols::Symbol>& Symbols::table_of(Dwfl_Module* module) {
+  const auto [place, fresh] = tables_.try_emplace(module);
+  std::vector<Symbol>& table = place->second;
+  if (!fresh) return table;
+  const int count = dwfl_module_getsymtab(module);
+  for (int i = 1; i < count; ++i) {
+    GElf_Sym symbol;
+    GElf_Addr value = 0;
+    const char* name = dwfl_module_getsym_info(module, i, &symbol, &value, nullptr, nullptr, nullptr);
+    if (name == nullptr || name[0] == '\0' || symbol.st_shndx == SHN_UNDEF || symbol.st_shndx == SHN_ABS)
+      continue;
+    const int type = GELF_ST_TYPE(symbol.st_info), binding = GELF_ST_BIND(symbol.st_info);
+    const bool function = type == STT_FUNC || type == STT_GNU_IFUNC;
+    if (!function && type != STT_OBJECT && type != STT_NOTYPE) continue;
+    const std::string text(name);
+    table.push_back({value, value + symbol.st_size,
+                     binding == STB_GLOBAL ? 2
+                     : binding == STB_WEAK ? 1
+                                           : 0,
+                     function || type == STT_NOTYPE, text.substr(0, text.find('@', 1))});
+  }
+  std::sort(table.begin(), table.end(), [](const Symbol& a, const Symbol& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.preference < b.preference;
+  });
+  return table;
+}
+
+// The best symbol around `address`.
+const Symbols::Symbol* Symbols::find(Dwfl_Module* module, uint64_t address, bool function) {
+  constexpr int kLooks = 64;  // symbols may lie in one another, and have aliases
+  const std::vector<Symbol>& table = table_of(module);
+  auto at = std::upper_bound(table.begin(), table.end(), address,
+                             [](uint64_t value, const Symbol& symbol) { return value < symbol.begin; });
+  for (int look = 0; look < kLooks && at != table.begin(); ++look) {
+    --at;
+    if (at->is_function == function && address - at->begin < std::max<uint64_t>(at->end - at->begin, 1))
+      return &*at;
+    if (at->is_function == function && at->begin == at->end && look == 0) return &*at;  // written in assembly
+  }
+  return nullptr;
 }
 
 namespace {

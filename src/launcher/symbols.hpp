@@ -47,18 +47,28 @@ class Symbols {
   // The function that has the frame on the stack.
   const CodeFrame& function(uint64_t address, bool exact = false) { return frames_at(address, exact).back(); }
   // `inside` is an address in the file's part of the same module; zeroed data have none.
-  DataName data(uint64_t address, uint64_t inside) const;
+  DataName data(uint64_t address, uint64_t inside);
   // In which module's thread-local block, `offset` bytes from its start. `number` counts modules with such.
   DataName thread_local_data(size_t number, uint64_t offset) const;
   // The process must be stopped by this thread. Innermost first; none where they cannot be told.
   std::vector<LiveFrame> frames(pid_t thread);
 
  private:
+  struct Symbol {
+    uint64_t begin, end;  // of nothing where these are the same: up to the next
+    int preference;       // of several at the same address
+    bool is_function;
+    std::string name;
+  };
   Dwfl_Module* module(uint64_t address) const;
+  // libdw goes through the whole table for each question; here it is sorted once.
+  const std::vector<Symbol>& table_of(Dwfl_Module* module);
+  const Symbol* find(Dwfl_Module* module, uint64_t address, bool function);
 
   pid_t process_;
   Dwfl* dwfl_ = nullptr;
   bool attached_ = false;
+  std::map<Dwfl_Module*, std::vector<Symbol>> tables_;
   std::map<std::pair<uint64_t, bool>, std::vector<CodeFrame>> known_;
 };
 
