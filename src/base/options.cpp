@@ -72,12 +72,12 @@ constexpr std::array kRows = {
     Row{{"trace", OptionType::text, nullptr, 0, 0, sizeof(Options::trace) - 1, nullptr,
          "file to which every call is recorded, for nonreuse trace and nonreuse replay"},
         offsetof(Options, trace)},
-    Row{{"stats_dir", OptionType::text, nullptr, 0, 0, sizeof(Options::stats_dir) - 1, nullptr,
-         "directory in which each process keeps a page of statistics"},
-        offsetof(Options, stats_dir)},
     Row{{"report_socket", OptionType::text, nullptr, 0, 0, sizeof(Options::report_socket) - 1, nullptr,
          "socket at which a reporter listens for processes that end or misuse the heap"},
         offsetof(Options, report_socket)},
+    Row{{"stats_dir", OptionType::text, nullptr, 0, 0, sizeof(Options::stats_dir) - 1, nullptr,
+         "directory in which each process keeps a page of statistics"},
+        offsetof(Options, stats_dir)},
 };
 
 constexpr auto kTable = [] {
