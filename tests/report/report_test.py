@@ -314,7 +314,7 @@ class Live:
 
     def __exit__(self, *_):
         self.process.stdin.close()
-        status = self.process.wait(20)
+        status = self.process.wait(60)
         self.process.stdout.close()
         require(status == 0, f"after the report the program ended with {status}")
 
@@ -369,6 +369,14 @@ def live_errors(_folder):
                                   stderr=subprocess.PIPE, text=True, check=False) if readable(launcher) else None
             if seen is not None:
                 require(seen.returncode == 126 and "may not be looked at" in seen.stderr, f"errors: {seen.stderr!r}")
+
+
+@case
+def wrong_words(_folder):
+    for words, pattern in ((("--report=all",), r"nonreuse: --report: all not in \{dangling\}.*\n"),
+                           (("--report-file=x",), r"nonreuse: --report-file requires --report .*\n")):
+        errors = nonreuse("run", *words, "--", PROGRAM, "global", status=2).stderr
+        require(re.fullmatch(pattern, errors), f"errors: {errors!r}")
 
 
 def readable(path):
