@@ -19,41 +19,20 @@ import argparse
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests" / "real"))
+for folder in ("real", "support"):
+    sys.path.insert(0, str(HERE.parent / "tests" / folder))
+import growth  # noqa: E402
 import measure  # noqa: E402
-
-MIB = 1 << 20
-ALLOWED_BYTES, ALLOWED_SHARE = 4 * MIB, 0.05
-
 
 def size(text: str) -> int:
     """Bytes from 400K, 2M or a plain number."""
     number, unit = re.fullmatch(r"(\d+)([KM]?)", text).groups()
-    return int(number) * {"": 1, "K": 1024, "M": MIB}[unit]
-
-
-def resident(process: int) -> int:
-    """Resident bytes of a process, 0 if it has ended (proc(5), statm)."""
-    try:
-        return int(pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-
-
-def trend(samples: list[tuple[float, int]]) -> float:
-    """Bytes a second: the median slope over all pairs of at most 400 evenly chosen samples."""
-    chosen = samples[:: max(1, len(samples) // 400)]
-    return statistics.median(
-        (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for place, earlier in enumerate(chosen)
-        for later in chosen[place + 1 :]
-    )
+    return int(number) * {"": 1, "K": 1024, "M": growth.MIB}[unit]
 
 
 def watch(argv: list[str], env: dict[str, str], seconds: int) -> tuple[list[tuple[float, int]], int]:
@@ -63,7 +42,7 @@ def watch(argv: list[str], env: dict[str, str], seconds: int) -> tuple[list[tupl
     with subprocess.Popen(argv, env=env) as process:
         while process.poll() is None:
             time.sleep(1)
-            now, amount = time.monotonic() - begin, resident(process.pid)
+            now, amount = time.monotonic() - begin, growth.resident(process.pid)
             if amount and now < seconds:  # after that it takes its sets down
                 samples.append((now, amount))
             if now > seconds + 60:
@@ -97,25 +76,17 @@ def main(argv: list[str]) -> int:
     samples, status = watch(
         [str(program), str(options.seconds), str(options.threads), str(options.leak)], env, options.seconds
     )
-    warm = [sample for sample in samples if sample[0] >= max(5, options.seconds / 5)]
     if status != 0:
         print(f"FAIL the program ended with {status}")
         return 1
-    if len(warm) < 10:
-        print(f"too few samples ({len(warm)}): give it more --seconds", file=sys.stderr)
+    steady, line = growth.verdict(samples, options.seconds)
+    if steady is None:
+        print(line, file=sys.stderr)
         return 2
-    amounts = [amount for _, amount in warm]
-    middle, span = statistics.median(amounts), warm[-1][0] - warm[0][0]
-    growth = trend(warm) * span
-    allowed = max(ALLOWED_BYTES, ALLOWED_SHARE * middle)
     for place in range(0, len(samples), max(1, len(samples) // 12)):
-        print(f"  after {samples[place][0]:5.0f} s: {samples[place][1] / MIB:7.1f} MiB")
-    print(
-        f"{'ok  ' if growth <= allowed else 'FAIL'} resident set after warm-up: median {middle / MIB:.1f} MiB, lowest "
-        f"{min(amounts) / MIB:.1f}, highest {max(amounts) / MIB:.1f}; trend {growth / MIB:+.2f} MiB in {span:.0f} s "
-        f"(allowed: {allowed / MIB:.1f})"
-    )
-    return 0 if growth <= allowed else 1
+        print(f"  after {samples[place][0]:5.0f} s: {samples[place][1] / growth.MIB:7.1f} MiB")
+    print(f"{'ok  ' if steady else 'FAIL'} {line}")
+    return 0 if steady else 1
 
 
 if __name__ == "__main__":

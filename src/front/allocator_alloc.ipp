@@ -15,7 +15,7 @@ bool Allocator<P, R>::init(const Options& options) {
   pointers_.attach(space_.platform());
   tags_ = heap_.tags();
   shadow_.attach({space_.shadow_bits(), space_.summary_bits(), space_.hit_bits(), space_.hit_summary_bits(),
-                  space_.expanded_bits()});
+                  space_.expanded_bits(), space_.news_bits()});
   return true;
 }
 

@@ -3,6 +3,8 @@
 
 namespace nonreuse {
 
+inline constexpr uint64_t kLook = 1'000'000;  // nanoseconds until who waits for a reader looks again
+
 // Publishes the thread's batch and gives it a new one; sweeps where it is time to.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::seal(ThreadFront& front) {
@@ -61,7 +63,6 @@ void Allocator<P, R>::wait_if_asked() {
   if (!calm_.load(std::memory_order_relaxed)) [[likely]]
     return;
   if constexpr (requires { revoker_.await(0); }) {
-    constexpr uint64_t kLook = 1'000'000;  // nanoseconds
     // Nobody reads for a process that was copied behind our back.
     if (os::process_id() != owner_) return;
     const auto waits = [&] {
@@ -87,7 +88,6 @@ uint64_t Allocator<P, R>::limit(uint64_t threshold) const {
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::await_reader_for_fork() {
   if constexpr (requires { revoker_.await(0); }) {
-    constexpr uint64_t kLook = 1'000'000;  // nanoseconds
     while (fork_waits_.load(std::memory_order_relaxed) && sweep_is_open() && !sweep_is_ready())
       revoker_.await(kLook);
   }
@@ -103,14 +103,14 @@ void Allocator<P, R>::consider_sweep(bool hurried) {
   }
   // A process that has a copy of the sweep, or shares it (vfork), has no part in it.
   if (sweep_is_open() && os::process_id() != owner_) return;
+  uint64_t threshold = 0;
   const auto due = [&] {
-    return sweep_is_open() || (quarantine_.pending_bytes() >= policy_.threshold(options_, live_bytes()) &&
-                               !policy_.must_wait(os::now_ns()));
+    threshold = policy_.threshold(options_, live_bytes());
+    return sweep_is_open() || (quarantine_.pending_bytes() >= threshold && !policy_.must_wait(os::now_ns()));
   };
   if (!due()) return;
   // One sweeps, the others go on; only who outruns the sweep by far waits for it.
-  const bool hurry =
-      hurried || quarantine_.pending_bytes() >= limit(policy_.threshold(options_, live_bytes()));
+  const bool hurry = hurried || quarantine_.pending_bytes() >= limit(threshold);
   if (sweep_is_open() && !sweep_is_ready() && !hurry) return;
   if (!sweep_lock_.try_lock()) {
     if (!hurry || os::process_id() != owner_) return;
@@ -262,6 +262,7 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
   if (outcome == RevokeOutcome::cleared) {
     policy_.note_sweep(options_, cpu, cpu_end - cpu_at_last_sweep_ + seen.reader_cpu_ns, seen.root_bytes,
                        live_bytes());
+    policy_.note_cost(cpu + seen.faults_ns, seen.whole_ns);
     figures_.sweeps.add(1);
     figures_.sweep_total.add(took);
     figures_.sweep_max.at_least(took);

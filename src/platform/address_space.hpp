@@ -45,6 +45,7 @@ class AddressSpace {
                                        (granules >> kSummaryShift) / 8 + 64,
                                        (granules >> kZeroBlockShift) / 8 + 64,
                                        granules / 8,
+                                       (granules >> kSummaryShift) / 8 + 64,
                                        (granules >> kSummaryShift) / 8 + 64};
     for (size_t i = 0; i < kTableCount; ++i) {
       tables_[i].begin = at + (i + 1) * kStagger;
@@ -72,6 +73,7 @@ class AddressSpace {
   uint64_t* zero_bits() const { return words(5); }
   uint64_t* expanded_bits() const { return words(6); }
   uint64_t* hit_summary_bits() const { return words(7); }
+  uint64_t* news_bits() const { return words(8); }
   void* records() const { return platform_.pointer(records_.begin); }
 
   Address address(Granule granule) const { return heap_.begin + (granule << kGranuleShift); }
@@ -106,7 +108,7 @@ class AddressSpace {
     Address begin = 0, committed = 0;
   };
   static constexpr size_t kWanted = size_t{1} << 40;
-  static constexpr size_t kTableCount = 8;
+  static constexpr size_t kTableCount = 9;
   static constexpr size_t kStagger = 33856;
   static constexpr size_t kArenaStep = size_t{1} << 20;
   static constexpr Granules kTablesAhead = (size_t{64} << 20) >> kGranuleShift;
@@ -117,7 +119,7 @@ class AddressSpace {
 
   static size_t table_bytes(size_t table, Granules granules) {
     constexpr unsigned kBlocks = kSummaryShift + 3;
-    constexpr unsigned kShift[kTableCount] = {0, 3, 3, 3, kBlocks, kZeroBlockShift + 3, 3, kBlocks};
+    constexpr unsigned kShift[kTableCount] = {0, 3, 3, 3, kBlocks, kZeroBlockShift + 3, 3, kBlocks, kBlocks};
     // Walks over the bitmaps read whole summary blocks: up to 512 bytes past the last granule's bit.
     return (granules >> kShift[table]) + (size_t{1} << (kSummaryShift - 3));
   }

@@ -37,24 +37,9 @@ class NotCancelled {
   int before_ = PTHREAD_CANCEL_ENABLE;
 };
 
-uint64_t clock_ns(clockid_t clock) {
-  // Cannot fail for these clocks.
-  timespec t{};
-  clock_gettime(clock, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
-
 __thread char identity __attribute__((tls_model("initial-exec")));
 
 }  // namespace
-
-void cpu_pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
 
 void yield() {
   const SavedErrno saved;
@@ -89,19 +74,6 @@ int thread_id() {
   long id = 0;
   thr_self(&id);
   return static_cast<int>(id);
-}
-
-uint64_t now_ns() {
-  return clock_ns(CLOCK_MONOTONIC);
-}
-uint64_t wall_clock_ns() {
-  return clock_ns(CLOCK_REALTIME);
-}
-uint64_t process_cpu_ns() {
-  return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-}
-uint64_t thread_cpu_ns() {
-  return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 uint64_t random_word() {

@@ -1,10 +1,9 @@
 // trace_file.hpp on FreeBSD: the kernel keeps the trace. ktrace(1) switches it on, kdump(1) prints it. Not
 // compiled into anything elsewhere.
+#include "platform/saved_errno.hpp"
 #include "platform/trace_file.hpp"
 
 #if defined(__FreeBSD__)
-
-#include <errno.h>
 
 // utrace(2). Declared here: its header wants several others before it.
 extern "C" int utrace(const void* address, size_t length);
@@ -18,9 +17,8 @@ void kernel_trace(uint64_t old, size_t size, uint64_t made) {
     size_t s;
     void* r;
   } const record = {reinterpret_cast<void*>(old), size, reinterpret_cast<void*>(made)};
-  const int saved = errno;
+  const SavedErrno saved;
   utrace(&record, sizeof record);
-  errno = saved;
 }
 
 // Files are written on Linux only.

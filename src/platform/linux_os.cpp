@@ -14,14 +14,6 @@
 
 namespace nonreuse::os {
 
-void cpu_pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
-
 void yield() {
   sys::call(SYS_sched_yield);
 }
@@ -48,28 +40,6 @@ int process_id() {
 }
 int thread_id() {
   return static_cast<int>(sys::call(SYS_gettid));
-}
-
-namespace {
-uint64_t clock_ns(clockid_t clock) {
-  // clock_gettime(3) uses the vDSO, takes no lock and cannot fail for these clocks.
-  timespec t{};
-  clock_gettime(clock, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
-}  // namespace
-
-uint64_t now_ns() {
-  return clock_ns(CLOCK_MONOTONIC);
-}
-uint64_t wall_clock_ns() {
-  return clock_ns(CLOCK_REALTIME);
-}
-uint64_t process_cpu_ns() {
-  return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-}
-uint64_t thread_cpu_ns() {
-  return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 uint64_t random_word() {

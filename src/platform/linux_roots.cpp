@@ -174,7 +174,11 @@ constexpr bool is_private(MappingKind kind) {
 class Walk final : public PageSink {
  public:
   Walk(const OwnRanges& own, PageFinder& finder, RootVisitor& visitor, bool never_direct)
-      : own_(own), finder_(finder), visitor_(visitor), never_direct_(never_direct) {}
+      : own_(own),
+        finder_(finder),
+        visitor_(visitor),
+        never_direct_(never_direct),
+        only_takes_(visitor.only_takes()) {}
 
   void mapping(const Mapping& mapping, MappingKind kind) {
     ++mappings_;
@@ -222,6 +226,7 @@ class Walk final : public PageSink {
   void add(const Piece& piece) {
     if (piece.range.empty()) return;
     if (!is_private(piece.kind)) {
+      if (only_takes_) return;
       flush();
       shared(piece);
       return;
@@ -233,6 +238,7 @@ class Walk final : public PageSink {
       met_copied_ = true;  // it may have copied
       return;
     }
+    if (only_takes_) return;
     if (count_ > 0 && !fits(piece)) flush();
     if (piece.kind == MappingKind::private_file) {
       with_files_ = true;
@@ -325,6 +331,7 @@ class Walk final : public PageSink {
   PageFinder& finder_;
   RootVisitor& visitor_;
   const bool never_direct_;
+  const bool only_takes_;
   bool met_copied_ = false;
   size_t mappings_ = 0;
   Piece* const pieces_ = scratch.pieces_of_walk;

@@ -7,9 +7,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include <initializer_list>
-
 #include <atomic>
+#include <initializer_list>
 
 #include "platform/linux_pagemap_scan.hpp"
 #include "platform/linux_pages.hpp"
@@ -123,9 +122,9 @@ bool WriteTracker::is_ours(Range range) {
   return !sys::failed(sys::call(SYS_ioctl, faults_.fd(), kRegister, &mapping));
 }
 
-void WriteTracker::arm(Range range, PageSink& sink, Answers& answers) {
+void WriteTracker::arm(Range range, bool fenced, PageSink& sink, Answers& answers) {
   if (!is_ours(range)) return;
-  if (!ask(range, kScanChecked | kScanProtect, sink, answers)) lose();
+  if (!ask(range, fenced ? Question::protect_fenced : Question::protect, sink, answers)) lose();
 }
 
 void WriteTracker::disarm(Range range) {
@@ -143,12 +142,43 @@ void WriteTracker::after_fork_in_child() {
 }
 
 bool WriteTracker::written(Range range, PageSink& sink, Answers& answers) {
-  return knows(range) && ask(range, kScanChecked, sink, answers);
+  return knows(range) && ask_roughly(range, sink, answers);
 }
 
-// Tells pages that hold something and are not write-protected; protects them first where the flags say so.
+// The system has a short way, twice as fast, for who wants to know nothing but what was written, pages that
+// hold nothing among it: the full question is asked only about what that finds.
+bool WriteTracker::ask_roughly(Range range, PageSink& sink, Answers& answers) {
+  constexpr size_t kRegions = Answers::kCount;
+  // To ask about so much costs less than to ask twice.
+  constexpr uintptr_t kGap = 512 * 1024;
+  static_assert(sizeof answers.rough[0] == sizeof(PageRegion));
+  auto* const regions = reinterpret_cast<PageRegion*>(answers.rough);
+  for (uintptr_t at = range.begin; at < range.end;) {
+    ScanArguments scan{};
+    scan.size = sizeof scan;
+    scan.flags = kScanChecked;
+    scan.start = at;
+    scan.end = range.end;
+    scan.regions = reinterpret_cast<uintptr_t>(regions);
+    scan.region_count = kRegions;
+    scan.all_of = kPageWritten;
+    scan.returned = kPageWritten;
+    const long count = sys::call(SYS_ioctl, pagemap_.fd(), kPagemapScan, &scan);
+    if (sys::failed(count) || static_cast<size_t>(count) > kRegions) return false;
+    for (long i = 0; i < count;) {
+      Range span{regions[i].start, regions[i].end};
+      for (++i; i < count && regions[i].start - span.end < kGap; ++i) span.end = regions[i].end;
+      if (!ask(span, Question::written, sink, answers)) return false;
+    }
+    if (static_cast<size_t>(count) < kRegions) return true;
+    at = regions[count - 1].end;
+  }
+  return true;
+}
+
+// Tells pages that hold something and are not write-protected; protects them first where that is asked.
 // Pages that hold nothing are left alone: to protect them would fill page tables.
-bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink, Answers& answers) {
+bool WriteTracker::ask(Range range, Question question, PageSink& sink, Answers& answers) {
   static_assert(sizeof answers.regions[0] == sizeof(PageRegion));
   auto* const regions = reinterpret_cast<PageRegion*>(answers.regions);
   constexpr size_t kRegions = Answers::kCount;
@@ -158,7 +188,7 @@ bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink, Answers& ans
   for (uintptr_t at = range.begin; at < range.end;) {
     ScanArguments scan{};
     scan.size = sizeof scan;
-    scan.flags = flags;
+    scan.flags = question == Question::written ? kScanChecked : kScanChecked | kScanProtect;
     scan.start = at;
     scan.end = range.end;
     scan.regions = reinterpret_cast<uintptr_t>(regions);
@@ -174,7 +204,8 @@ bool WriteTracker::ask(Range range, uint64_t flags, PageSink& sink, Answers& ans
       continue;
     }
     if (sys::failed(count) || static_cast<size_t>(count) > kRegions) return false;
-    if ((flags & kScanProtect) != 0 && sys::failed(sys::call(SYS_membarrier, kBarrier, 0, 0))) return false;
+    const bool fence = question == Question::protect_fenced;
+    if (fence && sys::failed(sys::call(SYS_membarrier, kBarrier, 0, 0))) return false;
     for (long i = 0; i < count; ++i) {
       const bool swapped = (regions[i].categories & kPageSwapped) != 0;
       sink.pages({regions[i].start, regions[i].end}, swapped ? RootAccess::copied : RootAccess::direct);
@@ -210,7 +241,7 @@ bool WriteTracker::notes_writes(Range pages) {
   for (size_t i = 0; i < 4; ++i) *word(i) = 1;
   Answers answers;
   PageMarks armed(pages.begin, page), before(pages.begin, page);
-  arm(pages, armed, answers);
+  arm(pages, true, armed, answers);
   if (armed.bits() != 0b1111 || !written(pages, before, answers) || before.bits() != 0) return false;
   *word(0) = 2;
   if (sys::failed(sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, pages.begin + 2 * page))) return false;
@@ -220,7 +251,7 @@ bool WriteTracker::notes_writes(Range pages) {
   constexpr unsigned kExpected = 0b11101;
   PageMarks after(pages.begin, page), again(pages.begin, page), none(pages.begin, page);
   if (!written(pages, after, answers) || after.bits() != kExpected) return false;
-  arm(pages, again, answers);
+  arm(pages, true, again, answers);
   if (again.bits() != kExpected) return false;
   return written(pages, none, answers) && none.bits() == 0 && *word(0) == 2;
 }
@@ -232,7 +263,7 @@ bool WriteTracker::notes_moves(Range from, uintptr_t to) {
   *reinterpret_cast<volatile uintptr_t*>(from.begin) = 1;
   Answers answers;
   PageMarks armed(from.begin, from.size()), after(to, from.size());
-  arm(from, armed, answers);
+  arm(from, true, armed, answers);
   const long moved =
       sys::call(SYS_mremap, from.begin, from.size(), from.size(), MREMAP_MAYMOVE | MREMAP_FIXED, to);
   if (sys::failed(moved)) return false;

@@ -59,6 +59,8 @@ class RootVisitor {
   // it may be read in place.
   virtual bool takes(const RootRange&) { return false; }
   virtual void take(const RootRange&) {}
+  // True: nothing else is looked for; visit() is not called. Asked once in a walk.
+  virtual bool only_takes() { return false; }
 
  protected:
   ~RootVisitor() = default;

@@ -11,18 +11,19 @@
 namespace nonreuse {
 
 // Source: linux Documentation/admin-guide/mm/userfaultfd.rst (write protection, asynchronous), pagemap.rst
-// (PAGEMAP_SCAN); membarrier(2). Holds two file descriptors between begin() and end(). One caller at a time,
-// a thread of the process or a process that shares its memory and has the descriptors, too. Allocates
-// nothing, leaves errno alone.
+// (PAGEMAP_SCAN); membarrier(2). Holds two file descriptors between begin() and end(). arm(), written()
+// and disarm() may be called by several at once, threads of the process or processes that share its memory
+// and have the descriptors, too; the others while nobody does. Allocates nothing, leaves errno alone.
 class WriteTracker {
  public:
   // What the system writes its answers into: one for each who asks. Full of addresses of pages, hence no
   // root.
   struct Answers {
     static constexpr size_t kCount = 64;
-    struct {
+    struct Region {
       uint64_t words[3];
-    } regions[kCount];
+    };
+    Region regions[kCount], rough[kCount];
   };
 
   // False where writes cannot be tracked: an older system, a system call filter, no descriptor to be had, or
@@ -31,8 +32,10 @@ class WriteTracker {
   // From now on writes to the pages of `range`, of one mapping, are noted, by whomever, the kernel included.
   // Tells the pages that hold something and were not armed, or were written since, each after it was armed,
   // with every store visible that was made before: reading them now, and what is told later, is reading all.
+  // Memory elsewhere whose content says what need not be read is as it was at that moment or later only if
+  // `fenced`.
   // Where this fails, for some pages or for all, written() says so.
-  void arm(Range range, PageSink& sink, Answers& answers);
+  void arm(Range range, bool fenced, PageSink& sink, Answers& answers);
   // Pages that were told could not be read: nothing is known of any.
   void lose() { __atomic_store_n(&lost_, true, __ATOMIC_RELAXED); }
   bool lost() const { return __atomic_load_n(&lost_, __ATOMIC_RELAXED); }
@@ -67,7 +70,9 @@ class WriteTracker {
 
   bool open();
   bool is_ours(Range range);
-  bool ask(Range range, uint64_t flags, PageSink& sink, Answers& answers);
+  enum class Question : uint8_t { protect, protect_fenced, written };
+  bool ask(Range range, Question question, PageSink& sink, Answers& answers);
+  bool ask_roughly(Range range, PageSink& sink, Answers& answers);
   Verdict test();
   bool notes_writes(Range pages);
   bool notes_moves(Range from, uintptr_t to);

@@ -1,5 +1,7 @@
 #include "revoke/conservative.hpp"
 
+#include <bit>
+
 #include "platform/os.hpp"
 #include "platform/spill.hpp"
 
@@ -10,15 +12,18 @@ namespace {
 constexpr uintptr_t kRedZone = 256;
 // glibc puts the thread descriptor at the upper end of the stack it maps for a thread.
 constexpr uintptr_t kDescriptorRoom = 16384;
-// Smaller mappings are read in the stop: to arm one costs as much.
+// Smaller mappings are read in the stop: to arm one costs as much. Those up to the other size are as well, as
+// far as the pause allows.
 constexpr size_t kArmedMin = 256 * 1024;
+constexpr size_t kUnarmedMost = size_t{64} << 20;
 constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
 constexpr int kRounds = 12;
 constexpr uint64_t kStale = 20'000'000;  // nanoseconds from the end of reading
 constexpr int kRestarts = 3;
 constexpr uint64_t kStuck = 5'000'000'000;  // nanoseconds without progress
-constexpr uint64_t kWorthHelp = 4'000'000;  // nanoseconds of reading
-constexpr uint64_t kAskingPerMib = 1'400;   // nanoseconds; to be told of a MiB that none of it was written
+constexpr uint64_t kWorthHelp = 1'000'000;  // nanoseconds of reading
+constexpr uint64_t kAskingPerMib = 800;     // nanoseconds; to be told of a MiB that none of it was written
+constexpr uint64_t kPerFault = 1'400;       // nanoseconds; the first write to an armed page
 constexpr uint64_t kLook = 1'000'000;  // nanoseconds until a waiting thread looks whether it should go on
 
 }  // namespace
@@ -56,9 +61,10 @@ void ConservativeRevoker::begin(const RevokeRequest& request) {
   const KernelChoice kernel = request.options->kernel;
   state_.kernel = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
   state_.target = {request.base, request.top << kGranuleShift, request.shadow->painted(),
-                   request.shadow->hits(), request.shadow->hit_summary()};
+                   request.shadow->hits(), request.shadow->news()};
   state_.phase = SweepPhase::whole;
   state_.again_bytes = 0;
+  state_.written_bytes = 0;
   state_.unread_count = 0;
   scanner_.figures = {};
 }
@@ -72,6 +78,24 @@ bool ConservativeRevoker::worth_reading_beside(const RevokeRequest& request) con
   return whole_pause > pause * 1000;
 }
 
+uint64_t ConservativeRevoker::bytes_read_in(uint64_t nanoseconds) const {
+  return (nanoseconds << 20) / (ns_per_mib_ + 1);
+}
+
+// What a stop can read within a part of its pause need not be armed: arming, a fault for each page written,
+// and disarming cost more. Small mappings first, which cost most for each byte, by what the last sweep found.
+void ConservativeRevoker::choose_armed() {
+  const uint64_t room = bytes_read_in(state_.request.options->pause * 375);
+  least_armed_ = kArmedMin;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < kSizes && (size_t{2} << i) <= kUnarmedMost; ++i) {
+    sum += sizes_[i];
+    if (sum > room) break;
+    if (sizes_[i] != 0 && (size_t{2} << i) > least_armed_) least_armed_ = size_t{2} << i;
+  }
+  for (uint64_t& size : sizes_) size = 0;
+}
+
 // Goes on with the sweep as far as it gets without the threads. `yes` where their stop is all that is left.
 ConservativeRevoker::Left ConservativeRevoker::take_over(const RevokeRequest& request) {
   for (;;) {
@@ -81,6 +105,7 @@ ConservativeRevoker::Left ConservativeRevoker::take_over(const RevokeRequest& re
       case SweepPhase::disarm:  // of the sweep before
         state_.tracker.end();
         begin(request);
+        choose_armed();
         if (state_.tracker.begin() && start_reader(SweepPhase::beside)) break;
         state_.tracker.end();
         return Left::yes;
@@ -148,10 +173,12 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   dismiss_team();
   figures_.beside = beside && !state_.tracker.lost();
   figures_.again_bytes = beside ? state_.again_bytes.load(std::memory_order_relaxed) : 0;
-  if (outcome == RevokeOutcome::cleared)
+  if (outcome == RevokeOutcome::cleared) {
     note_speed();
-  else
+    note_cost();
+  } else {
     state_.request.shadow->forget_hits(state_.request.top);
+  }
   if (beside) stop_tracking();
   return outcome;
 }
@@ -172,6 +199,13 @@ void ConservativeRevoker::note_speed() {
   root_bytes_ = figures_.root_bytes;
   if (state_.phase != SweepPhase::whole || bytes < kTelling) return;
   ns_per_mib_ = ((reading_ns_ + figures_.reader_cpu_ns) << 20) / bytes;
+}
+
+// What reading beside the threads cost, other than time of this process and the reader's.
+void ConservativeRevoker::note_cost() {
+  if (!figures_.beside) return;
+  figures_.whole_ns = ((figures_.root_bytes + figures_.heap_bytes) >> 10) * ns_per_mib_ >> 10;
+  figures_.faults_ns = state_.written_bytes / os::page_size() * kPerFault;
 }
 
 // In the reader. Reads everything that can be armed, then rounds.
@@ -196,7 +230,7 @@ void ConservativeRevoker::read_beside() {
 // not get less even with the heap's busiest users waiting. What is missed here (mappings that come, go or
 // change meanwhile) counts as written, and is read in the stop.
 void ConservativeRevoker::read_rounds() {
-  const uint64_t little = (state_.request.options->pause * 500 << 20) / (ns_per_mib_ + 1);
+  const uint64_t little = bytes_read_in(state_.request.options->pause * 250);
   uint64_t before = ~uint64_t{0};
   bool calm = false;
   for (int round = 0; round < kRounds && !state_.tracker.lost(); ++round) {
@@ -319,7 +353,6 @@ void ConservativeRevoker::scan_registers() {
 }
 
 void ConservativeRevoker::visit(const RootRange& root) {
-  if (state_.in_reader()) return;  // cannot be armed: read in the stop
   Range range = root.range;
   const Range heap = state_.request.heap;
   if (range.begin < heap.end && range.end > heap.begin) {
@@ -360,7 +393,10 @@ bool ConservativeRevoker::takes(const RootRange& root) {
   if (state_.phase == SweepPhase::whole) return false;
   const size_t page = os::page_size();
   const bool whole_pages = root.range.begin % page == 0 && root.range.end % page == 0;
-  if (root.range.size() < kArmedMin || !whole_pages || may_be_stack(root)) return false;
+  if (!whole_pages || may_be_stack(root)) return false;
+  if (state_.phase == SweepPhase::beside && root.range.size() >= kArmedMin)
+    sizes_[std::bit_width(root.range.size()) - 1] += root.range.size();
+  if (root.range.size() < least_armed_) return false;
   return state_.in_reader() || state_.tracker.knows(root.range);
 }
 

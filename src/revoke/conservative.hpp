@@ -51,9 +51,14 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   void visit(const RootRange& root) override;
   bool takes(const RootRange& root) override;
   void take(const RootRange& root) override;
+  // What cannot be armed is read in the stop.
+  bool only_takes() override { return state_.in_reader(); }
 
   void begin(const RevokeRequest& request);
   bool worth_reading_beside(const RevokeRequest& request) const;
+  uint64_t bytes_read_in(uint64_t nanoseconds) const;
+  void choose_armed();
+  void note_cost();
   enum class Left : uint8_t { yes, not_yet, stuck };
   Left take_over(const RevokeRequest& request);
   Left reader_left(const RevokeRequest& request);
@@ -84,6 +89,11 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   uint64_t ns_per_mib_ = 125'000;
   uint64_t root_bytes_ = 0;
   uint64_t reading_ns_ = 0;
+  // Mappings that were found when memory was last read beside the program: bytes, by the logarithm of their
+  // size.
+  static constexpr size_t kSizes = 48;
+  uint64_t sizes_[kSizes]{};
+  size_t least_armed_ = 0;                               // bytes; smaller mappings are read in the stop
   uint32_t sweeps_alone_ = 0, alone_after_failure_ = 0;  // without help
   // Of the sweep under way; the reading process writes here while it runs, nobody else then:
   std::atomic<bool> open_{false};

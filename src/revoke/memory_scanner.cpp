@@ -39,12 +39,15 @@ void MemoryScanner::run(const ReadingTask& task) {
 
 // A part at a time: what is armed must be read.
 void MemoryScanner::arm(Range range) {
+  // Only there the bitmaps decide what is read: what they say must not be older than the arming.
+  const bool fenced = state_.phase == SweepPhase::beside && range.begin < state_.request.heap.end &&
+                      range.end > state_.request.heap.begin;
   for (uintptr_t at = range.begin; at < range.end && !state_.tracker.lost();) {
     if (process_->abandoned()) return state_.tracker.lose();
     state_.progress.fetch_add(1, std::memory_order_relaxed);
     const uintptr_t next = align_down(at, kArmedPart) + kArmedPart;
     const uintptr_t end = next < range.end ? next : range.end;
-    state_.tracker.arm({at, end}, *this, answers_);
+    state_.tracker.arm({at, end}, fenced, *this, answers_);
     at = end;
   }
 }
@@ -61,6 +64,7 @@ void MemoryScanner::pages(Range pages, RootAccess access) {
   if (state_.beside()) access = RootAccess::direct;  // and guarded
   if (state_.phase != SweepPhase::beside) {
     state_.again_bytes.fetch_add(pages.size(), std::memory_order_relaxed);
+    state_.written_bytes.fetch_add(pages.size(), std::memory_order_relaxed);
     read(pages, access);
   } else if (pages.begin >= heap_range.begin && pages.end <= top) {
     heap(pages);

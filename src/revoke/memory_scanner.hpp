@@ -26,8 +26,9 @@ struct SweepState {
   ScanKernel kernel = nullptr;
   SweepPhase phase = SweepPhase::whole;
   WriteTracker tracker, disarming;
-  std::atomic<uint64_t> progress{0};     // grows while memory is read beside the threads
-  std::atomic<uint64_t> again_bytes{0};  // read because they were written to: in this round, or in the stop
+  std::atomic<uint64_t> progress{0};       // grows while memory is read beside the threads
+  std::atomic<uint64_t> again_bytes{0};    // read because they were written to: in this round, or in the stop
+  std::atomic<uint64_t> written_bytes{0};  // the same of all rounds
 
   bool beside() const { return phase == SweepPhase::beside || phase == SweepPhase::round; }
   bool in_reader() const { return beside() || phase == SweepPhase::disarm; }

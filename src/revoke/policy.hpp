@@ -3,7 +3,9 @@
 // Sweep when the bytes a sweep could release exceed both the minimum and a percentage of what must be
 // scanned (live heap and roots), or the maximum. The minimum adapts: it starts within a second-level cache,
 // so that small programs cycle in cache, and grows slowly while sweeping takes more than its share of CPU.
-// Thread-safety: threshold() from any thread; note_sweep() under the sweep lock.
+// Where sweeps read memory beside the program, which costs more than to read it in one stop, they wait for
+// more, in proportion: a freed byte then costs what it would have cost, and memory pays, with up to three
+// times as much. Thread-safety: threshold() from any thread; note_sweep() under the sweep lock.
 #pragma once
 
 #include <atomic>
@@ -21,6 +23,7 @@ class Policy {
     uint64_t bytes = scanned / 100 * options.percent;
     const uint64_t least = options.min != 0 ? options.min : minimum_.load(std::memory_order_relaxed);
     if (bytes < least) bytes = least;
+    bytes += bytes / 100 * (dearness_.load(std::memory_order_relaxed) - 100);
     return options.max != 0 && bytes > options.max ? options.max : bytes;
   }
 
@@ -44,6 +47,15 @@ class Policy {
     minimum_.store(minimum, std::memory_order_relaxed);
   }
 
+  // What a sweep cost in CPU time, beside the program, and would have cost in one stop; in nanoseconds.
+  void note_cost(uint64_t beside_ns, uint64_t whole_ns) {
+    uint64_t percent = whole_ns == 0 ? 100 : beside_ns * 100 / whole_ns;
+    if (percent < 100) percent = 100;
+    if (percent > kDearest) percent = kDearest;
+    // No single sweep says it all, a slow machine's least of all.
+    dearness_.store((dearness_.load(std::memory_order_relaxed) + percent) / 2, std::memory_order_relaxed);
+  }
+
   // A sweep that ended at `now_ns` released nothing, because it could not see everything or stop everyone;
   // the program stood still for `stood_ns`. The next waits for kFailureShare times as long.
   void note_failure(uint64_t now_ns, uint64_t stood_ns) {
@@ -55,11 +67,13 @@ class Policy {
  private:
   static constexpr uint64_t kStart = 1u << 20;
   static constexpr uint64_t kCapMin = 2u << 20;
+  static constexpr uint64_t kDearest = 300;
   static constexpr uint64_t kFailureShare = 20;
   static constexpr uint64_t kFailurePause = 10'000'000;  // nanoseconds
 
   std::atomic<uint64_t> minimum_{kStart};
   std::atomic<uint64_t> root_bytes_{0};
+  std::atomic<uint64_t> dearness_{100};  // percent
   std::atomic<uint64_t> not_before_{0};
 };
 

@@ -15,9 +15,7 @@ constexpr size_t kPiece = size_t{1} << 20;     // bytes of memory to read
 constexpr size_t kQueried = size_t{64} << 20;  // bytes of memory to ask about
 
 size_t piece_of(const ReadingTask& task) {
-  return task.kind == ReadingTask::Kind::written ? kQueried
-         : task.kind == ReadingTask::Kind::arm   ? 8 * kPiece
-                                                 : kPiece;
+  return task.kind == ReadingTask::Kind::written ? kQueried : kPiece;
 }
 
 }  // namespace
@@ -159,7 +157,7 @@ bool ReadingTeam::next(ReadingTask& task, const ReaderProcess& process) {
 }
 
 void ReadingTeam::work(ReaderProcess& process) {
-  MemoryScanner scanner(state_, &process);
+  MemoryScanner scanner(state_, nullptr);
   for (ReadingTask task; next(task, process); done_.fetch_add(1, std::memory_order_release))
     scanner.run(task);
   root_bytes_ += scanner.figures.root_bytes;

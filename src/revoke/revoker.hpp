@@ -53,8 +53,10 @@ struct RevokeFigures {
   uint64_t stood_ns = 0;       // threads stood still, or were asked to, also where that failed
   uint64_t again_bytes = 0;    // of these, read again while threads stood still, since they were written to
   uint64_t reader_cpu_ns = 0;  // CPU time of processes that read for the program
-  bool beside = false;         // most was read beside running threads
-  Shadow::Held held;           // chunks found referenced: hit in the shadow, to the last granule
+  uint64_t whole_ns = 0;   // beside: CPU time that a sweep in one stop would have taken, as far as one knows
+  uint64_t faults_ns = 0;  // beside: CPU time that writing threads may have lost to tracking
+  bool beside = false;     // most was read beside running threads
+  Shadow::Held held;       // chunks found referenced: hit in the shadow, to the last granule
 };
 
 // A backend. When revoke() returns `cleared`, then for every painted chunk either each of its granules is

@@ -14,7 +14,7 @@ struct ScanTarget {
   size_t extent;            // bytes
   const uint64_t* painted;  // one bit a granule
   uint64_t* hits;           // likewise; set where a word points at a painted granule
-  uint64_t* hit_summary;    // one bit for 2^kSummaryShift granules; set where one of them was hit
+  uint64_t* news;           // one bit for 2^kSummaryShift granules; set where one of them was hit
 };
 
 // Reads `count` words from `words` (aligned or not, all readable) and records hits. Returns how many hit
@@ -31,7 +31,7 @@ NONREUSE_ALWAYS_INLINE uint64_t record_hit(const ScanTarget& target, Granule gra
   uint64_t* const hits = &target.hits[granule >> 6];
   if ((__atomic_load_n(hits, __ATOMIC_RELAXED) & bit) != 0) return 0;
   const uint64_t block = granule >> kSummaryShift;
-  __atomic_fetch_or(&target.hit_summary[block >> 6], uint64_t{1} << (block & 63), __ATOMIC_RELAXED);
+  __atomic_fetch_or(&target.news[block >> 6], uint64_t{1} << (block & 63), __ATOMIC_RELAXED);
   const uint64_t before = __atomic_fetch_or(hits, bit, __ATOMIC_RELAXED);
   return (before & bit) == 0 ? 1 : 0;
 }

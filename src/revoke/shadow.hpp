@@ -19,14 +19,15 @@ class Shadow {
     uint64_t* painted;      // one bit a granule
     uint64_t* summary;      // one bit for 2^kSummaryShift granules: something is painted
     uint64_t* hits;         // one bit a granule
-    uint64_t* hit_summary;  // as summary: something was hit
+    uint64_t* hit_summary;  // as summary: something was hit, and looked at by expand()
     uint64_t* expanded;     // one bit a granule, set at the start of a hit chunk that was widened
+    uint64_t* news;         // as summary: something may have been hit that is not widened yet
   };
   void attach(const Tables& tables) { tables_ = tables; }
 
   const uint64_t* painted() const { return tables_.painted; }
   uint64_t* hits() const { return tables_.hits; }
-  uint64_t* hit_summary() const { return tables_.hit_summary; }
+  uint64_t* news() const { return tables_.news; }
 
   // False if any granule of the chunk was painted already: it was freed twice.
   bool paint(Run chunk) {
@@ -45,10 +46,12 @@ class Shadow {
   // A word points at `granule`. True if this is news.
   bool hit(Granule granule) {
     if (!is_painted(granule) || bits::test(tables_.hits, granule)) return false;
-    hit_chunk({granule, 1});
+    bits::set(tables_.hits, granule, 1);
+    set_blocks(tables_.news, {granule, 1});
     return true;
   }
 
+  // All of a chunk, with nothing left to widen.
   void hit_chunk(Run chunk) {
     bits::set(tables_.hits, chunk.start, chunk.length);
     set_blocks(tables_.hit_summary, chunk);
@@ -72,13 +75,18 @@ class Shadow {
   // Widens every hit to its chunk. `chunk_of(granule)` gives the painted chunk around a hit granule;
   // `content(chunk)` is called once for each hit chunk of a sweep and records what its content points at (a
   // program may have written pointers through a dangling one), which may make further chunks hit: true if it
-  // did. May be called again after more was hit. Returns what is held by then.
+  // did. May be called again after more was hit, and then looks only where something was: what is held for
+  // long costs a stop nothing. Where chunk_of() has no answer (an empty run), the next call asks again.
+  // Returns what is held by then.
   template <class ChunkOf, class Content>
   Held expand(Granule limit, ChunkOf&& chunk_of, Content&& content) {
     for (bool more = true; more;) {
       more = false;
       Granule done = 0;
-      for_each_block(tables_.hit_summary, limit, [&](uint64_t block) {
+      for_each_block(tables_.news, limit, [&](uint64_t block) {
+        bits::clear(tables_.news, block, 1);  // first: what is widened here may hit more of it
+        bits::set(tables_.hit_summary, block, 1);
+        bool unknown = false;
         const Granule from = block << kSummaryShift;
         for (Granule at = done > from ? done : from; at < from + (Granule{1} << kSummaryShift);) {
           const uint64_t pending = tables_.hits[at >> 6] & bits::kAll << (at & 63);
@@ -88,10 +96,12 @@ class Shadow {
           }
           at = align_down(at, 64) + static_cast<unsigned>(std::countr_zero(pending));
           const Run chunk = chunk_of(at++);
+          unknown |= chunk.empty();
           if (chunk.empty()) continue;
           more |= widen(chunk, content);
           at = done = chunk.end();
         }
+        if (unknown) bits::set(tables_.news, block, 1);
       });
     }
     return held_;
@@ -103,7 +113,7 @@ class Shadow {
   Granules release(Granule limit, Release&& release) {
     Granules total = 0;
     for_each_block(tables_.summary, limit, [&](uint64_t block) {
-      const bool any_hit = bits::test(tables_.hit_summary, block);
+      const bool any_hit = bits::test(tables_.hit_summary, block) || bits::test(tables_.news, block);
       uint64_t left = 0;
       for (uint64_t word = block << kWordsShift; word < (block + 1) << kWordsShift; ++word) {
         const uint64_t painted = tables_.painted[word];
@@ -118,16 +128,22 @@ class Shadow {
         release(word, clear);
       }
       if (left == 0) bits::clear(tables_.summary, block, 1);
-      if (any_hit) bits::clear(tables_.hit_summary, block, 1);
+      if (any_hit) {
+        bits::clear(tables_.hit_summary, block, 1);
+        bits::clear(tables_.news, block, 1);
+      }
     });
     held_ = {};
     return total;
   }
 
   // Forgets the hits of a sweep that did not finish; everything stays painted.
-  void forget_hits(Granule limit) { forget_hits_in(tables_.hit_summary, limit); }
-  // The same where the summary of hits may be wrong, because who was writing it was killed or is somewhere
-  // else: only what is painted is ever hit.
+  void forget_hits(Granule limit) {
+    forget_hits_in(tables_.hit_summary, limit);
+    forget_hits_in(tables_.news, limit);
+  }
+  // The same where the summaries of hits may be wrong, because who was writing them was killed or is
+  // somewhere else: only what is painted is ever hit.
   void forget_all_hits(Granule limit) { forget_hits_in(tables_.summary, limit); }
 
  private:
@@ -137,6 +153,7 @@ class Shadow {
         tables_.hits[word] = tables_.expanded[word] = 0;
       }
       bits::clear(tables_.hit_summary, block, 1);
+      bits::clear(tables_.news, block, 1);
     });
     held_ = {};
   }

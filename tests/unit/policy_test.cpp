@@ -52,6 +52,22 @@ TEST_F(PolicyTest, TheMaximumBoundsEverything) {
   EXPECT_EQ(threshold(0), 10 * kMiB);
 }
 
+// Sweeps that cost more because they read beside the program come less often, within bounds.
+TEST_F(PolicyTest, WhatASweepCostsMoreThanInOneStopIsMadeUpForByQuarantine) {
+  const auto dearer = [&](uint64_t percent) {
+    for (int i = 0; i < 20; ++i) policy.note_cost(percent, 100);
+    return static_cast<double>(threshold(100 * kMiB));
+  };
+  EXPECT_NEAR(dearer(150), 37.5 * kMiB, kMiB);
+  EXPECT_NEAR(dearer(40), 25.0 * kMiB, kMiB) << "never more often";
+  EXPECT_NEAR(dearer(1000), 75.0 * kMiB, kMiB) << "three times as much at most";
+  options.max = 30 * kMiB;
+  EXPECT_EQ(threshold(100 * kMiB), 30 * kMiB);
+  options.max = 0;
+  for (int i = 0; i < 20; ++i) policy.note_cost(kSecond, 0);  // in one stop
+  EXPECT_NEAR(static_cast<double>(threshold(100 * kMiB)), 25.0 * kMiB, 100);
+}
+
 TEST_F(PolicyTest, TheMinimumGrowsFasterTheMoreSweepingTakes) {
   policy.note_sweep(options, kSecond / 19, kSecond, 0, 100 * kMiB);  // a little above 5 %
   EXPECT_EQ(threshold(0), kStart + kStart / 18);

@@ -67,7 +67,7 @@ class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoic
     ASSERT_EQ(hits, expected);
     ASSERT_EQ(found, news);
     for (Granule word = 0; word < hits.size(); ++word) {
-      ASSERT_TRUE(hits[word] == 0 || bits::test(hit_summary.data(), word >> (kSummaryShift - 6))) << word;
+      ASSERT_TRUE(hits[word] == 0 || bits::test(blocks.data(), word >> (kSummaryShift - 6))) << word;
     }
   }
   void reset() {
@@ -78,13 +78,13 @@ class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoic
   Random random{1};
   ScanKernel kernel = nullptr;
   std::vector<uint64_t> painted, hits, expected;
-  std::vector<uint64_t> hit_summary;
+  std::vector<uint64_t> blocks;
   ScanTarget target{kBase, kExtent, nullptr, nullptr, nullptr};
   void aim() {
     target.painted = painted.data();
     target.hits = hits.data();
-    hit_summary.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
-    target.hit_summary = hit_summary.data();
+    blocks.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
+    target.news = blocks.data();
   }
 };
 

@@ -13,11 +13,13 @@ struct ShadowTables {
         hits(granules / 64 + 64),
         expanded(granules / 64 + 64),
         summary((granules >> kSummaryShift) / 64 + 1),
-        hit_summary(summary.size()) {
-    shadow.attach({painted.data(), summary.data(), hits.data(), hit_summary.data(), expanded.data()});
+        hit_summary(summary.size()),
+        news(summary.size()) {
+    shadow.attach(
+        {painted.data(), summary.data(), hits.data(), hit_summary.data(), expanded.data(), news.data()});
   }
   bool all_clear() const {
-    for (const auto* table : {&painted, &hits, &expanded, &summary, &hit_summary}) {
+    for (const auto* table : {&painted, &hits, &expanded, &summary, &hit_summary, &news}) {
       for (const uint64_t word : *table) {
         if (word != 0) return false;
       }
@@ -25,7 +27,7 @@ struct ShadowTables {
     return true;
   }
 
-  std::vector<uint64_t> painted, hits, expanded, summary, hit_summary;
+  std::vector<uint64_t> painted, hits, expanded, summary, hit_summary, news;
   Shadow shadow;
 };
 

@@ -130,6 +130,43 @@ TEST_F(ShadowTest, WhatHeldChunksPointAtIsHeldToo) {
   }
 }
 
+// Beside running threads most is widened early; in the stop only what was hit since is looked at, and what
+// could not be named before.
+TEST_F(ShadowTest, WideningAgainLooksOnlyWhereSomethingWasHit) {
+  constexpr Granule kBlock = Granule{1} << kSummaryShift;
+  for (Granule i = 0; i < 4; ++i) paint({i * kBlock + 100, 40});
+  std::vector<Granule> asked;
+  bool known = false;
+  const auto widen = [&] {
+    asked.clear();
+    return shadow.expand(
+        kGranules,
+        [&](Granule granule) {
+          asked.push_back(granule);
+          return granule < 3 * kBlock || known ? chunk_at(granule) : Run{};
+        },
+        [](Run) { return false; });
+  };
+  for (const Granule i : {0u, 1u, 3u}) shadow.hit(i * kBlock + 110);
+  EXPECT_EQ(widen().chunks, 2u);
+  EXPECT_EQ(asked, (std::vector<Granule>{110, kBlock + 110, 3 * kBlock + 110}));
+  shadow.hit(2 * kBlock + 100);
+  EXPECT_EQ(widen().chunks, 3u);
+  EXPECT_EQ(asked, (std::vector<Granule>{2 * kBlock + 100, 3 * kBlock + 110}));
+  known = true;
+  EXPECT_EQ(widen().chunks, 4u);
+  EXPECT_EQ(asked, (std::vector<Granule>{3 * kBlock + 110}));
+  EXPECT_EQ(widen().chunks, 4u);
+  EXPECT_TRUE(asked.empty());
+  Granules total = 0;
+  EXPECT_TRUE(release(&total).empty());
+  shadow.hit(110);
+  shadow.forget_all_hits(kGranules);
+  EXPECT_EQ(widen().chunks, 0u);
+  EXPECT_EQ(release(&total).size(), 4u);
+  EXPECT_TRUE(nothing_left());
+}
+
 TEST_F(ShadowTest, NeighboursAreReleasedAsOneRunInAddressOrder) {
   for (const Run chunk : {Run{128, 64}, Run{0, 128}, Run{192, 1}, Run{300, 5}, Run{4090, 20}, Run{193, 7}})
     paint(chunk);

@@ -60,7 +60,7 @@ class WriteTrackerTest : public testing::Test {
   }
   std::set<size_t> arm() {
     Pages pages(memory);
-    tracker.arm(range(), pages, answers);
+    tracker.arm(range(), true, pages, answers);
     return pages.told;
   }
   // What is to be read again.
@@ -206,10 +206,40 @@ TEST_F(WriteTrackerTest, EmptyMemoryIsLeftAlone) {
   static_cast<volatile char*>(at)[kHuge / 2] = 1;
   const size_t before = page_table_kib();
   Pages pages(static_cast<char*>(at));
-  tracker.arm({begin, begin + kHuge}, pages, answers);
+  tracker.arm({begin, begin + kHuge}, true, pages, answers);
   EXPECT_EQ(pages.told, Set{kHuge / 2 / kPage});
+  pages.told.clear();
+  static_cast<volatile char*>(at)[kHuge / 2 + 5 * kPage] = 1;
+  EXPECT_TRUE(tracker.written({begin, begin + kHuge}, pages, answers));
+  EXPECT_EQ(pages.told, Set{kHuge / 2 / kPage + 5});
   EXPECT_LT(page_table_kib(), before + 1024);
   munmap(at, kHuge);
+}
+
+// More of them than one answer has room for, far from each other, near each other, and with pages that hold
+// nothing between them, which are not told.
+TEST_F(WriteTrackerTest, WrittenPagesAllOverALargeMapping) {
+  constexpr size_t kMany = 30'000;
+  char* const large = map(kMany);
+  const auto begin = reinterpret_cast<uintptr_t>(large);
+  const Range all{begin, begin + kMany * kPage};
+  const auto store = [&](size_t page) { *static_cast<volatile char*>(large + page * kPage) = 1; };
+  const auto is_empty = [](size_t page) { return page % 1000 >= 900; };
+  for (size_t page = 0; page < kMany; ++page) {
+    if (!is_empty(page)) store(page);
+  }
+  Pages armed(large), told(large), none(large);
+  tracker.arm(all, true, armed, answers);
+  EXPECT_EQ(armed.told.size(), kMany / 10 * 9);
+  EXPECT_TRUE(tracker.written(all, none, answers));
+  EXPECT_EQ(none.told, Set{});
+  Set expected;
+  for (size_t page = 0; page < 20'000; page += 130) expected.insert(page);
+  for (size_t page = 20'000; page < 29'000; page += 2 + page % 5) expected.insert(page);
+  for (const size_t page : expected) store(page);
+  EXPECT_TRUE(tracker.written(all, told, answers));
+  EXPECT_EQ(told.told, expected);
+  munmap(large, kMany * kPage);
 }
 
 TEST_F(WriteTrackerTest, EndingDisarms) {
