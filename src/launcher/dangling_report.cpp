@@ -101,6 +101,7 @@ class Reporter {
     result["stacks_dropped"] = heap_->descriptor().dropped;
     json list = json::array();
     std::vector<const std::pair<const std::pair<StackId, StackId>, Group>*> sorted;
+    sorted.reserve(groups.size());
     for (const auto& group : groups) sorted.push_back(&group);
     const auto larger = [](const auto* a, const auto* b) { return a->second.bytes > b->second.bytes; };
     std::stable_sort(sorted.begin(), sorted.end(), larger);

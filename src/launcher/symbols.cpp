@@ -261,7 +261,7 @@ std::vector<LiveFrame> Symbols::frames(pid_t thread) {
 std::string frame_text(const CodeFrame& frame) {
   if (frame.symbol.empty() && frame.file.empty() && !frame.module.empty())
     return fmt::format("{}+0x{:x}", last_part(frame.module), frame.offset);
-  const std::string what = frame.symbol.empty() ? fmt::format("0x{:x}", frame.address) : frame.symbol;
+  std::string what = frame.symbol.empty() ? fmt::format("0x{:x}", frame.address) : frame.symbol;
   if (!frame.file.empty()) return fmt::format("{} ({}:{})", what, last_part(frame.file), frame.line);
   if (!frame.module.empty()) return fmt::format("{} in {}", what, last_part(frame.module));
   return what;
