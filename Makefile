@@ -52,8 +52,8 @@ all:
 	    -DCMAKE_INSTALL_PREFIX='$(PREFIX)' -DNONREUSE_TESTS=OFF -DNONREUSE_BENCH=OFF $(configuration) \
 	    || { rm -f $(BUILD)/build.ninja $(BUILD)/CMakeCache.txt; exit 1; }; fi
 	@flock $(BUILD)/.lock cmake --build $(BUILD) -j $(JOBS)
-	@for file in libdlmalloc_nonreuse.so nonreuse; do new=.$$file.new.$$$$; \
-	  cmp -s $(BUILD)/$$file $$file || \
+	@for file in libdlmalloc_nonreuse.so libnonreuse_stacks.so nonreuse; do new=.$$file.new.$$$$; \
+	  [ -f $(BUILD)/$$file ] || continue; cmp -s $(BUILD)/$$file $$file || \
 	    { cp $(BUILD)/$$file $$new && mv -f $$new $$file; } || { rm -f $$new; exit 1; }; done
 
 # Where the artifacts of these settings are.
@@ -64,7 +64,7 @@ install: all
 	cmake --install $(BUILD) --prefix '$(PREFIX)'
 
 clean:
-	rm -rf build libdlmalloc_nonreuse.so nonreuse
+	rm -rf build libdlmalloc_nonreuse.so libnonreuse_stacks.so nonreuse
 
 demo:
 	scripts/demo

@@ -9,10 +9,14 @@ find_library(NONREUSE_ZSTD_LIBRARY zstd)
 find_path(NONREUSE_CURSES_INCLUDE ncurses.h)
 find_library(NONREUSE_CURSES_LIBRARY ncursesw)
 find_library(NONREUSE_TINFO_LIBRARY tinfo)
+find_path(NONREUSE_DW_INCLUDE elfutils/libdwfl.h)
+find_library(NONREUSE_DW_LIBRARY dw)
+find_library(NONREUSE_ELF_LIBRARY elf)
 if(NOT CLI11_FOUND OR NOT fmt_FOUND OR NOT nlohmann_json_FOUND OR NOT NONREUSE_ZSTD_INCLUDE OR
-   NOT NONREUSE_ZSTD_LIBRARY OR NOT NONREUSE_CURSES_INCLUDE OR NOT NONREUSE_CURSES_LIBRARY)
-  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json, zstd and ncurses "
-                      "(Debian: libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev libncurses-dev; "
+   NOT NONREUSE_ZSTD_LIBRARY OR NOT NONREUSE_CURSES_INCLUDE OR NOT NONREUSE_CURSES_LIBRARY OR
+   NOT NONREUSE_DW_INCLUDE OR NOT NONREUSE_DW_LIBRARY OR NOT NONREUSE_ELF_LIBRARY)
+  message(FATAL_ERROR "dlmalloc_nonreuse: the launcher needs CLI11, fmt, nlohmann-json, zstd, ncurses and libdw "
+                      "(Debian: libcli11-dev libfmt-dev nlohmann-json3-dev libzstd-dev libncurses-dev libdw-dev; "
                       "scripts/setup installs them); "
                       "-DNONREUSE_LAUNCHER=OFF builds without it")
 endif()
@@ -35,14 +39,15 @@ file(GLOB web_files CONFIGURE_DEPENDS ${NONREUSE_WEB}/*)
 set_source_files_properties(${assets} PROPERTIES OBJECT_DEPENDS "${web_files};${NONREUSE_CHART_FILE}")
 
 add_executable(nonreuse ${NONREUSE_LAUNCHER_SOURCES} ${assets} src/base/options.cpp src/base/report.cpp
-               src/base/statistics_report.cpp)
+               src/base/statistics_report.cpp src/platform/linux_maps.cpp)
 nonreuse_interface(nonreuse)
 target_include_directories(nonreuse PRIVATE src ${PROJECT_BINARY_DIR}/generated)
 target_compile_options(nonreuse PRIVATE ${NONREUSE_WARNINGS} -g1)  # the compiler takes less time
 target_compile_definitions(nonreuse PRIVATE
   NONREUSE_INSTALL_LIBDIR="${CMAKE_INSTALL_FULL_LIBDIR}")
 target_link_libraries(nonreuse PRIVATE CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json
-                      ${NONREUSE_ZSTD_LIBRARY} ${NONREUSE_CURSES_LIBRARY})
+                      ${NONREUSE_ZSTD_LIBRARY} ${NONREUSE_CURSES_LIBRARY}
+                      ${NONREUSE_DW_LIBRARY} ${NONREUSE_ELF_LIBRARY})
 if(NONREUSE_TINFO_LIBRARY)
   target_link_libraries(nonreuse PRIVATE ${NONREUSE_TINFO_LIBRARY})
 endif()
@@ -50,5 +55,5 @@ target_include_directories(nonreuse PRIVATE ${NONREUSE_ZSTD_INCLUDE} ${NONREUSE_
 # Parsers of command lines and JSON are large templates, and nothing of them is worth optimising.
 set_source_files_properties(src/launcher/main.cpp src/launcher/replay.cpp src/launcher/trace_stats.cpp
                             src/launcher/trace_html.cpp src/launcher/trace_timeline.cpp
-                            src/launcher/report_html.cpp
+                            src/launcher/dangling_report.cpp src/launcher/reporter.cpp src/launcher/report_html.cpp
                             PROPERTIES COMPILE_OPTIONS "-O1")

@@ -11,23 +11,25 @@ enum class KernelChoice : uint8_t { automatic, scalar, avx2, neon };
 
 // The values in force. Sizes in bytes.
 struct Options {
-  uint64_t percent;       // sweep when quarantine exceeds this share of live heap + roots
-  uint64_t min;           // never sweep below this much quarantine; 0: adaptive
-  uint64_t max;           // always sweep at this much quarantine; 0: no maximum
-  uint64_t sweep_size;    // chunks of one pass; 0: all
-  uint64_t unmap;         // chunks of at least this size give their pages back at free
-  uint64_t pause;         // microseconds that threads may stand still, if it can be had; 0: any
-  uint64_t readers;       // processes that may help to read in a stop; 0: none
-  uint64_t cpu;           // percent of CPU time that sweeping may take while memory allows it
-  uint64_t stop_timeout;  // milliseconds a sweep waits for threads to stop
-  StopChoice stop;        // how threads are stopped
-  KernelChoice kernel;    // which scan kernel
-  bool sweep;             // false: never sweep; quarantined addresses are spent, their pages given back
-  bool stats;             // print statistics on standard error at exit
-  char stats_file[512];   // or write them to this file; "" for none
-  bool unaligned;         // also scan words at odd addresses
-  char trace[512];        // file to which calls are recorded; "" for none
-  char stats_dir[512];    // directory in which each process keeps its statistics page; "" for none
+  uint64_t percent;         // sweep when quarantine exceeds this share of live heap + roots
+  uint64_t min;             // never sweep below this much quarantine; 0: adaptive
+  uint64_t max;             // always sweep at this much quarantine; 0: no maximum
+  uint64_t sweep_size;      // chunks of one pass; 0: all
+  uint64_t unmap;           // chunks of at least this size give their pages back at free
+  uint64_t pause;           // microseconds that threads may stand still, if it can be had; 0: any
+  uint64_t readers;         // processes that may help to read in a stop; 0: none
+  uint64_t cpu;             // percent of CPU time that sweeping may take while memory allows it
+  uint64_t stop_timeout;    // milliseconds a sweep waits for threads to stop
+  StopChoice stop;          // how threads are stopped
+  KernelChoice kernel;      // which scan kernel
+  bool sweep;               // false: never sweep; quarantined addresses are spent, their pages given back
+  bool stats;               // print statistics on standard error at exit
+  char stats_file[512];     // or write them to this file; "" for none
+  bool unaligned;           // also scan words at odd addresses
+  bool stacks;              // record where chunks are allocated and freed
+  char trace[512];          // file to which calls are recorded; "" for none
+  char stats_dir[512];      // directory in which each process keeps its statistics page; "" for none
+  char report_socket[108];  // where a reporter listens; "" for none
 };
 
 // The defaults, from the compile-time settings.

@@ -26,6 +26,7 @@
 #include "revoke/quarantine.hpp"
 #include "revoke/revoker.hpp"
 #include "trace/recorder.hpp"
+#include "trace/stacks.hpp"
 
 namespace nonreuse {
 

@@ -277,6 +277,7 @@ void Allocator<P, R>::note_end(RevokeOutcome outcome, const RevokeFigures& seen)
               quarantine_.held_bytes(), seen.pause_ns);
   trace::note(trace::Rare::gauges, live_bytes(), quarantine_.pending_bytes(), quarantine_.held_bytes(),
               heap_.committed() << kGranuleShift);
+  if (outcome == RevokeOutcome::cleared) stacks::note_sweep();
   calm_.store(false, std::memory_order_relaxed);
   probes::note_sweep_end(outcome == RevokeOutcome::cleared, quarantine_.held_chunks(),
                          quarantine_.held_bytes(), took);

@@ -5,6 +5,14 @@
 
 namespace nonreuse::misuse {
 
+namespace {
+constinit History history = nullptr;
+}
+
+void tell_history(History which) {
+  history = which;
+}
+
 void say(const char* text) {
   Line line;
   line.text("nonreuse: ").text(text).text("\n");
@@ -37,6 +45,7 @@ void stop(const char* call, Address address, Found found, Address chunk, size_t 
   }
   line.text("\n");
   os::write_error(line.c_str(), line.size());
+  if (history != nullptr) history(address, found, chunk, bytes);
   os::die();
 }
 

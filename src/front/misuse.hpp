@@ -18,6 +18,10 @@ enum class Found : uint8_t {
 // `call` is the function the program called: "free", "realloc", "malloc_usable_size".
 [[noreturn]] void stop(const char* call, Address address, Found found, Address chunk, size_t bytes);
 
+// Called behind the line of stop(), before the program ends, with what stop() was told. At start.
+using History = void (*)(Address address, Found found, Address chunk, size_t bytes);
+void tell_history(History history);
+
 // One line on standard error.
 void say(const char* text);
 

@@ -81,6 +81,7 @@ class Heap {
   bool trim(size_t pad);
 
   Granule top() const { return __atomic_load_n(&top_, __ATOMIC_RELAXED); }
+  const Granule* top_word() const { return &top_; }  // where an observer of the process reads it
   Granules in_use() const { return __atomic_load_n(&in_use_, __ATOMIC_RELAXED); }
   Granules committed() const { return __atomic_load_n(&committed_, __ATOMIC_RELAXED); }
   Granules committed_max() const { return __atomic_load_n(&committed_max_, __ATOMIC_RELAXED); }

@@ -19,11 +19,13 @@
 
 #include "base/options.hpp"
 #include "launcher/child.hpp"
+#include "launcher/dangling_report.hpp"
 #include "launcher/heap_options.hpp"
 #include "launcher/live_statistics.hpp"
 #include "launcher/program.hpp"
 #include "launcher/replay.hpp"
 #include "launcher/replay_plan.hpp"
+#include "launcher/reporter.hpp"
 #include "launcher/summary.hpp"
 #include "launcher/top.hpp"
 #include "launcher/trace_commands.hpp"
@@ -38,14 +40,16 @@ struct RunRequest {
   std::string library;
   std::string summary_file;
   bool no_summary = false;
+  std::string report;  // "" or "dangling"
+  std::string report_file;
   std::vector<std::string> command;
 };
 
-// The value that stats_dir has in `options` (the last one counts), or "".
-std::string stats_folder_in(const std::string& options) {
-  Options parsed = default_options();
-  parse_options(options.c_str(), parsed, [](const char*) {});
-  return parsed.stats_dir;
+// The values in force with the text `options` (the last one of each counts).
+Options parsed(const std::string& options) {
+  Options values = default_options();
+  parse_options(options.c_str(), values, [](const char*) {});
+  return values;
 }
 
 // A folder that only this user can use, for the statistics pages; removed with everything in it.
@@ -69,6 +73,7 @@ class PrivateFolder {
   PrivateFolder(const PrivateFolder&) = delete;
   PrivateFolder& operator=(const PrivateFolder&) = delete;
   const std::string& path() const { return path_; }
+  std::string socket() const { return path_ + "/report"; }  // where a reporter may listen
 
  private:
   std::string path_;
@@ -108,6 +113,13 @@ void set_preload(const std::string& library) {
   setenv(kPreloadVariable, joined(library, variable(kPreloadVariable)).c_str(), 1);
 }
 
+// The companion that records stacks, if it is beside the library. Without it the library says what is
+// missing.
+void preload_companion(const std::string& library) {
+  const std::string companion = std::filesystem::path(library).parent_path() / "libnonreuse_stacks.so";
+  if (std::filesystem::exists(companion)) set_preload(companion);
+}
+
 [[noreturn]] void run(const RunRequest& request) {
   const std::string requested = request.heap.text();
   if (request.command.empty()) throw Failure(kUsageStatus, "no program given (nonreuse run -- PROGRAM ...)");
@@ -118,24 +130,34 @@ void set_preload(const std::string& library) {
     throw Failure(kCannotRunStatus, "library " + library + ": is not a shared library");
   }
   check_program(program, library_head.elf);
+  std::string options = joined(variable(kOptionsVariable), requested);
+  const ReportRequest reporting{!request.report.empty(), request.report_file};
+  if (reporting.dangling) options = joined(options, "stacks=1");
+  if (parsed(options).stacks) preload_companion(library);
   set_preload(library);
 
-  std::string options = joined(variable(kOptionsVariable), requested);
   Ended ended;
   {
     const bool summary = !request.no_summary;
     const int output = summary ? open_summary(request) : -1;
     std::optional<PrivateFolder> folder;
-    std::string pages = stats_folder_in(options);
+    std::string pages = parsed(options).stats_dir;
     if (summary && pages.empty()) {
       pages = folder.emplace().path();
       options = joined(options, "stats_dir=" + pages);
+    }
+    ReporterProcess reporter;
+    if (parsed(options).stacks && parsed(options).report_socket[0] == '\0') {
+      if (!folder) folder.emplace();
+      reporter.start(folder->socket(), reporting);
+      options = joined(options, "report_socket=" + folder->socket());
     }
     std::string trace;
     options = joined(options, prepare_trace(options, trace));
     if (!options.empty()) setenv(kOptionsVariable, options.c_str(), 1);
     const uint64_t started = wall_clock_ns();
     ended = run_child(program, request.command);
+    reporter.finish();
     const std::string traced = trace.empty() ? "" : conclude_trace(trace);
     if (summary) {
       signal(SIGPIPE, SIG_IGN);
@@ -253,6 +275,32 @@ CLI::App* add_top_command(CLI::App& app, TopRequest& request) {
   return command;
 }
 
+// What `nonreuse report` was told.
+struct LiveReportRequest {
+  int process = 0;
+  bool json = false;
+  std::string file;
+};
+
+CLI::App* add_report_command(CLI::App& app, LiveReportRequest& request) {
+  CLI::App* command = app.add_subcommand(
+      "report", "Which freed chunks of a running process are still pointed to, and from where");
+  command->add_option("PID", request.process, "The process")->required();
+  command->add_flag("--json", request.json, "As JSON");
+  command->add_option("-o,--output", request.file, "Write to this file, by its name as text, .json or .html")
+      ->type_name("FILE");
+  return command;
+}
+
+int report_live(const LiveReportRequest& request) {
+  const nlohmann::json report = report_on(request.process);
+  if (!request.file.empty())
+    write_report(request.file, {report});
+  else
+    write_all(STDOUT_FILENO, request.json ? json_text(report) : report_text(report));
+  return 0;
+}
+
 // CLI11 does not know that a command follows.
 class RunFormatter : public CLI::Formatter {
  public:
@@ -289,6 +337,16 @@ int start(std::vector<std::string> words) {
       ->add_option("--summary-file", request.summary_file,
                    "Write the summary to this file instead of standard error")
       ->type_name("FILE");
+  run_command
+      ->add_option("--report", request.report,
+                   "Report at exit which freed chunks are still pointed to, and from where")
+      ->type_name("dangling")
+      ->check(CLI::IsMember({"dangling"}));
+  run_command
+      ->add_option("--report-file", request.report_file,
+                   "Write the report to this file, by its name as text, .json or .html (standard error)")
+      ->type_name("FILE")
+      ->needs("--report");
   add_heap_options(*run_command, request.heap);
   TraceRequest trace_request;
   const CLI::App* trace_command = add_trace_commands(app, trace_request);
@@ -298,10 +356,12 @@ int start(std::vector<std::string> words) {
   const CLI::App* stats_command = add_stats_command(app, stats_request);
   TopRequest top_request;
   const CLI::App* top_command = add_top_command(app, top_request);
+  LiveReportRequest report_request;
+  const CLI::App* report_command = add_report_command(app, report_request);
   CLI::App* options_command = app.add_subcommand("options", "Print the table of options with their defaults");
 
   const bool is_command = !words.empty() && !words.front().starts_with('-');
-  constexpr std::array kCommands = {"run", "stats", "top", "trace", "replay", "options"};
+  constexpr std::array kCommands = {"run", "report", "stats", "top", "trace", "replay", "options"};
   if (is_command && std::find(kCommands.begin(), kCommands.end(), words.front()) == kCommands.end()) {
     throw Failure(kUsageStatus, fmt::format("there is no command '{}' (known: {})", words.front(),
                                             fmt::join(kCommands, ", ")));
@@ -323,6 +383,7 @@ int start(std::vector<std::string> words) {
     return 0;
   }
   if (trace_command->parsed()) return run_trace(trace_request);
+  if (report_command->parsed()) return report_live(report_request);
   if (replay_command->parsed()) return run_replay(replay_request);
   if (stats_command->parsed()) return run_stats(stats_request);
   if (top_command->parsed()) return run_top(top_request);

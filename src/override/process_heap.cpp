@@ -4,6 +4,7 @@
 
 #include "base/report.hpp"
 #include "base/settings.hpp"
+#include "override/history.hpp"
 #include "override/process_statistics.hpp"
 #include "platform/trace_file.hpp"
 
@@ -54,6 +55,7 @@ bool make_ready() {
   if (stage.load(std::memory_order_relaxed) == Stage::untouched) {
     const bool ok = process_heap.init(default_options());
     configure(revoker);
+    if (ok) publish_descriptor(revoker);
     stage.store(ok ? Stage::ready : Stage::failed, std::memory_order_release);
   }
   return stage.load(std::memory_order_relaxed) == Stage::ready;
@@ -66,6 +68,7 @@ bool ready() {
 
 void before_fork() {
   trace::before_fork();
+  stacks::before_fork();
   init_lock.lock();
   process_heap.announce_fork();  // a thread in the shared front may be waiting for a sweep
   if (!in_shared) shared_lock.lock();
@@ -76,6 +79,7 @@ void after_fork_in_parent() {
   process_heap.after_fork_in_parent();
   if (!in_shared) shared_lock.unlock();
   init_lock.unlock();
+  stacks::after_fork_in_parent();
 }
 
 void after_fork_in_child() {
@@ -84,6 +88,7 @@ void after_fork_in_child() {
   init_lock.reset();
   process_heap.after_fork_in_child(own_front);
   trace::after_fork_in_child();
+  stacks::after_fork_in_child();
   if (shared_front != own_front) shared_front = nullptr;  // given up with the other threads' fronts
   if (stage.load(std::memory_order_relaxed) == Stage::ready) restart_statistics_in_child();
 }
@@ -115,6 +120,7 @@ __attribute__((constructor(101))) void at_start() {
   configure(revoker);  // the environment may not have been there before
   if (!os::runs_privileged()) parse_environment(environ, process_heap.options(), say_line);
   start_trace();
+  if (start_history()) thread_front = nullptr;
   start_statistics();
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
@@ -127,6 +133,7 @@ __attribute__((destructor(101))) void at_exit() {
     trace::finish(live.chunks, live.bytes);
   }
   finish_statistics();
+  report_at_exit();
   if constexpr (kDebug) {
     if (count_threads() == 1) process_heap.check();  // others may be inside malloc
   }
@@ -148,7 +155,7 @@ ThreadFront* attach_thread() {
   ThreadFront* front = process_heap.make_front();
   if (front == nullptr) return nullptr;
   own_front = front;
-  if (!trace::recording()) thread_front = front;
+  if (!watching()) thread_front = front;
   // Where this fails the front is not given up when the thread ends: memory is kept, nothing is unsafe.
   if (have_exit_key) pthread_setspecific(exit_key, front);
   return front;

@@ -10,6 +10,7 @@
 #include "revoke/conservative.hpp"
 #include "revoke/none.hpp"
 #include "trace/recorder.hpp"
+#include "trace/stacks.hpp"
 
 namespace nonreuse {
 
@@ -35,6 +36,21 @@ ThreadFront* attach_thread();
 ThreadFront* lock_shared_front();  // nullptr: no memory for even that, or held already; nothing is locked
 void unlock_shared_front();
 
+// Whether calls are to be recorded, by the trace or by the table of stacks.
+inline bool watching() {
+  return trace::recording() || stacks::recording();
+}
+
+// What the table of stacks is told of a call. An address that is no live chunk's is passed over.
+void note_made(const void* made);
+void note_freed(const void* old);
+struct OldChunk {  // of realloc
+  Run run;
+  StackId stack = kNoStack;
+};
+OldChunk note_resizing(const void* old);
+void note_resized(const OldChunk& old, const void* given, const void* made);
+
 // What is recorded of a call: before() it is made, or after() it with its result. The same for probes, while
 // somebody is attached to one: probed().
 struct Unwatched {
@@ -53,7 +69,8 @@ struct WatchedMalloc : Unwatched {
   explicit WatchedMalloc(size_t bytes) : size(bytes) {}
   template <class Made>
   void after(const Made& made) const {
-    trace::note_malloc(size, number_of(made.get()));
+    if (trace::recording()) trace::note_malloc(size, number_of(made.get()));
+    if (stacks::recording()) note_made(made.get());
   }
   static bool probed() { return probes::malloc_wanted(); }
   template <class Made>
@@ -66,7 +83,8 @@ struct WatchedAligned : Unwatched {
   WatchedAligned(size_t step, size_t bytes) : alignment(step), size(bytes) {}
   template <class Made>
   void after(const Made& made) const {
-    trace::note_aligned(alignment, size, number_of(made.get()));
+    if (trace::recording()) trace::note_aligned(alignment, size, number_of(made.get()));
+    if (stacks::recording()) note_made(made.get());
   }
   static bool probed() { return probes::malloc_wanted(); }
   template <class Made>
@@ -77,9 +95,13 @@ struct WatchedAligned : Unwatched {
 };
 struct WatchedRealloc : Unwatched {
   WatchedRealloc(const void* given, size_t bytes) : old(given), size(bytes) {}
+  void before() {
+    if (stacks::recording()) chunk = note_resizing(old);
+  }
   template <class Made>
   void after(const Made& made) const {
-    trace::note_realloc(number_of(old), size, number_of(made.get()));
+    if (trace::recording()) trace::note_realloc(number_of(old), size, number_of(made.get()));
+    if (stacks::recording()) note_resized(chunk, old, made.get());
   }
   static bool probed() { return probes::realloc_wanted(); }
   template <class Made>
@@ -88,10 +110,14 @@ struct WatchedRealloc : Unwatched {
   }
   const void* old;
   size_t size;
+  OldChunk chunk;
 };
 struct WatchedFree : Unwatched {
   explicit WatchedFree(const void* given) : old(given) {}
-  void before() const { trace::note_free(number_of(old)); }
+  void before() const {
+    if (trace::recording()) trace::note_free(number_of(old));
+    if (stacks::recording()) note_freed(old);
+  }
   static bool probed() { return probes::free_wanted(); }
   void probe_before() const { probes::note_free(number_of(old)); }
   const void* old;
@@ -113,7 +139,7 @@ NONREUSE_ALWAYS_INLINE Result with_found_front(Body&& body, Result otherwise) {
 
 template <class Body, class Result, class Watch>
 NONREUSE_NOINLINE Result with_some_front(Body&& body, Result otherwise, Watch watch) {
-  const bool watched = trace::recording();
+  const bool watched = watching();
   if (watched) watch.before();
   const Result result = with_found_front(body, otherwise);
   if (watched) watch.after(result);

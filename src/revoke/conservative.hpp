@@ -16,6 +16,7 @@
 #pragma once
 
 #include <atomic>
+#include <span>
 
 #include "platform/roots.hpp"
 #include "platform/thread_stop.hpp"
@@ -41,6 +42,8 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   // Until ready(), or nanoseconds have passed. Any thread.
   void await(uint64_t at_most_ns) const { reader_.wait(at_most_ns); }
   void after_fork_in_child();
+  // What the last sweep left out as the library's own.
+  std::span<const Range> own_ranges() const { return own_; }
 
  private:
   using Kind = ReadingTask::Kind;

@@ -305,7 +305,7 @@ TEST_F(OptionsTest, MalloptTakesTheStandardCodes) {
 TEST_F(OptionsTest, TheTableDescribesItself) {
   size_t count = 0;
   const OptionSpec* table = option_table(&count);
-  ASSERT_EQ(count, 16u);
+  ASSERT_EQ(count, 18u);
   for (size_t i = 0; i < count; ++i) {
     const OptionSpec& spec = table[i];
     EXPECT_NE(spec.help, nullptr);
