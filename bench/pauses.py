@@ -5,9 +5,10 @@
   bench/pauses.py --live 1024 --options pause=1000    one size, other options
   bench/pauses.py --live 16,64,256,1024,4096,8192 --seconds 60 --chart pauses.svg
 
-Pauses are taken from the inside (the library's own figure for each stop) and from the outside (how late a thread of real-time priority wakes up that wants to run
-every 200 us; of as many of its longest delays as there were stops, the 99th percentile). Operations are
-lookups of 64 objects and the replacement of one. Measures only; it asserts nothing but that every run ends.
+Pauses are taken from the inside (the library's own figure for each stop) and from the outside (how late a
+thread of real-time priority wakes up that wants to run every 200 us; of as many of its longest delays as there
+were stops, the 99th percentile). Operations are lookups of 64 objects and the replacement of one. Measures only;
+it asserts nothing but that every run ends.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 
 namespace nonreuse {
 
-inline constexpr uint64_t kLook = 1'000'000;  // nanoseconds until who waits for a reader looks again
-
 // Publishes the thread's batch and gives it a new one; sweeps where it is time to.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::seal(ThreadFront& front) {
@@ -70,7 +68,7 @@ void Allocator<P, R>::wait_if_asked() {
       return calm_.load(std::memory_order_relaxed) && !fork_waits_.load(std::memory_order_relaxed) &&
              sweep_is_open() && !sweep_is_ready();
     };
-    for (int look = 0; look < 1000 && waits(); ++look) revoker_.await(kLook);
+    for (int look = 0; look < 1000 && waits(); ++look) revoker_.await(kReaderLook);
     const bool in_vain = waits();
     if (in_vain) calm_.store(false, std::memory_order_relaxed);
     consider_sweep(in_vain);
@@ -90,7 +88,7 @@ template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::await_reader_for_fork() {
   if constexpr (requires { revoker_.await(0); }) {
     while (fork_waits_.load(std::memory_order_relaxed) && sweep_is_open() && !sweep_is_ready())
-      revoker_.await(kLook);
+      revoker_.await(kReaderLook);
   }
 }
 

@@ -191,6 +191,13 @@ bool MapsReader::skip_line() {
   }
 }
 
+// Where the mapping of the next line begins.
+uintptr_t MapsReader::peek() const {
+  Fields fields(buffer_ + begin_, buffer_ + end_);
+  uint64_t from = 0;
+  return fields.hex(from) && fields.character('-') ? from : 0;
+}
+
 bool MapsReader::next(Mapping& mapping) {
   if (cut_line_) {
     cut_line_ = false;
@@ -203,6 +210,7 @@ bool MapsReader::next(Mapping& mapping) {
       const char* stop = static_cast<const char*>(newline);
       begin_ = static_cast<size_t>(stop - buffer_) + 1;
       failed_ = !parse(line, stop, mapping);
+      mapping.following = peek();
       return !failed_;
     }
     if (fill()) continue;
@@ -211,6 +219,7 @@ bool MapsReader::next(Mapping& mapping) {
     // Of the latter the fields are there and the name's beginning, which is all that counts.
     cut_line_ = !at_end_;
     failed_ = at_end_ || !parse(buffer_, buffer_ + end_, mapping);
+    mapping.following = 0;
     return !failed_;
   }
   return false;

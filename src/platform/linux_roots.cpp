@@ -30,6 +30,7 @@ struct Piece {
   bool write_only;
   Range whole;         // the mapping that this is a piece of
   size_t guard_below;  // bytes of the inaccessible mapping that ends where it begins
+  uintptr_t following;
 };
 
 constexpr size_t kGathered = 64;
@@ -189,8 +190,8 @@ class Walk final : public PageSink {
     // The processors let what may be written be read, the kernel's copying calls do not.
     const bool write_only = !mapping.readable;
     if (write_only && !(mapping.writable && is_private(kind))) return;
-    Piece piece{mapping.range, mappings_,     kind,       is_main_stack(mapping),
-                write_only,    mapping.range, guard_below};
+    Piece piece{mapping.range, mappings_,     kind,        is_main_stack(mapping),
+                write_only,    mapping.range, guard_below, mapping.following};
     for (size_t i = 0; i < own_.count(); ++i) {
       const Range& own = own_[i];
       if (own.end <= piece.range.begin || own.begin >= mapping.range.end) continue;
@@ -252,7 +253,8 @@ class Walk final : public PageSink {
     return piece.kind == MappingKind::private_anonymous && !piece.write_only && !never_direct_;
   }
   static RootRange root_of(const Piece& piece) {
-    return RootRange{piece.range, RootAccess::direct, piece.main_stack, piece.whole, piece.guard_below};
+    return RootRange{piece.range, RootAccess::direct, piece.main_stack,
+                     piece.whole, piece.guard_below,  piece.following};
   }
 
   // Whether the piece can be asked about together with those gathered.
@@ -316,7 +318,7 @@ class Walk final : public PageSink {
       return;
     }
     tell();
-    waiting_ = RootRange{range, access, piece.main_stack, piece.whole, piece.guard_below};
+    waiting_ = RootRange{range, access, piece.main_stack, piece.whole, piece.guard_below, piece.following};
     waiting_mapping_ = piece.mapping;
   }
 
@@ -341,7 +343,7 @@ class Walk final : public PageSink {
   size_t first_ = 0;  // pieces_[first_, last_) take part in what pages() is told
   size_t last_ = 0;
   Range guard_{};  // the mapping before this one, if it is inaccessible
-  RootRange waiting_{Range{}, RootAccess::direct, false, Range{}, 0};
+  RootRange waiting_{Range{}, RootAccess::direct, false, Range{}, 0, 0};
   size_t waiting_mapping_ = 0;
 };
 

@@ -36,10 +36,11 @@ class PageSink {
 struct RootRange {
   Range range;  // page-aligned; where an own range was cut out, aligned to 64 bytes
   RootAccess access;
-  bool main_stack;     // part of the mapping the kernel names [stack]
-  Range mapping;       // the whole mapping that the range is part of
-  size_t guard_below;  // bytes of the inaccessible private mapping that ends where this one begins, if this
-                       // one is anonymous and has no name; 0 if there is none
+  bool main_stack;      // part of the mapping the kernel names [stack]
+  Range mapping;        // the whole mapping that the range is part of
+  size_t guard_below;   // bytes of the inaccessible private mapping that ends where this one begins, if this
+                        // one is anonymous and has no name; 0 if there is none
+  uintptr_t following;  // where the next mapping begins; 0 if that is not known
 };
 
 enum class RootStatus : uint8_t {

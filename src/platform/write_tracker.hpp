@@ -29,18 +29,22 @@ class WriteTracker {
   // False where writes cannot be tracked: an older system, a system call filter, no descriptor to be had, or
   // a self-test that failed. The test is made once in a process; a child of fork makes its own.
   bool begin();
-  // From now on writes to the pages of `range`, of one mapping, are noted, by whomever, the kernel included.
-  // Tells the pages that hold something and were not armed, or were written since, each after it was armed,
-  // with every store visible that was made before: reading them now, and what is told later, is reading all.
-  // Memory elsewhere whose content says what need not be read is as it was at that moment or later only if
-  // `fenced`.
-  // Where this fails, for some pages or for all, written() says so.
+  // A mapping whose pages may be armed from now on; `following` is where the next one begins, 0 if that is
+  // not known. All of it at once, and the hole above it, since the system divides mappings where tracking
+  // ends, and mremap(2) of what it has divided fails: parts of a mapping are not tracked, and one that grows
+  // meanwhile stays whole. False where somebody else tracks it.
+  bool claim(Range mapping, uintptr_t following = 0);
+  // From now on writes to the pages of `range`, of a claimed mapping, are noted, by whomever, the kernel
+  // included. Tells the pages that hold something and were not armed, or were written since, each after it
+  // was armed, with every store to it visible that was made before: reading them now, and what is told later,
+  // is reading all. Memory elsewhere whose content says what need not be read is as it was at that moment or
+  // later only if `fenced`. Where this fails, for some pages or for all, written() says so.
   void arm(Range range, bool fenced, PageSink& sink, Answers& answers);
   // Pages that were told could not be read: nothing is known of any.
   void lose() { __atomic_store_n(&lost_, true, __ATOMIC_RELAXED); }
   bool lost() const { return __atomic_load_n(&lost_, __ATOMIC_RELAXED); }
-  // Whether written() can tell.
-  bool knows(Range range) { return !lost() && is_ours(range); }
+  // Whether written() can tell of parts of the mapping. Call with every thread stopped.
+  bool knows(Range mapping) { return !lost() && claim(mapping); }
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
   // every thread stopped. False: nothing is known of them (some may have been told): read all of `range`.
   bool written(Range range, PageSink& sink, Answers& answers);
@@ -69,7 +73,7 @@ class WriteTracker {
   enum class Verdict : uint8_t { unknown, good, bad };
 
   bool open();
-  bool is_ours(Range range);
+  bool enlist(Range range);
   enum class Question : uint8_t { protect, protect_fenced, written };
   bool ask(Range range, Question question, PageSink& sink, Answers& answers);
   bool ask_roughly(Range range, PageSink& sink, Answers& answers);

@@ -16,7 +16,6 @@ constexpr uintptr_t kDescriptorRoom = 16384;
 // Smaller mappings are read in the stop: to arm one costs as much. Those up to the other size are as well, as
 // far as the pause allows.
 constexpr size_t kArmedMin = 256 * 1024;
-constexpr size_t kUnarmedMost = size_t{64} << 20;
 constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
 constexpr int kRounds = 12;
 constexpr uint64_t kStale = 20'000'000;  // nanoseconds from the end of reading
@@ -25,7 +24,6 @@ constexpr uint64_t kStuck = 5'000'000'000;  // nanoseconds without progress
 constexpr uint64_t kWorthHelp = 1'000'000;  // nanoseconds of reading
 constexpr uint64_t kAskingPerMib = 800;     // nanoseconds; to be told of a MiB that none of it was written
 constexpr uint64_t kPerFault = 1'400;       // nanoseconds; the first write to an armed page
-constexpr uint64_t kLook = 1'000'000;  // nanoseconds until a waiting thread looks whether it should go on
 
 }  // namespace
 
@@ -64,6 +62,7 @@ void ConservativeRevoker::begin(const RevokeRequest& request) {
   state_.target = {request.base, request.top << kGranuleShift, request.shadow->painted(),
                    request.shadow->hits(), request.shadow->news()};
   state_.phase = SweepPhase::whole;
+  state_.armed_bytes = 0;
   state_.again_bytes = 0;
   state_.written_bytes = 0;
   state_.unread_count = 0;
@@ -132,7 +131,7 @@ ConservativeRevoker::Left ConservativeRevoker::reader_left(const RevokeRequest& 
   uint64_t since = os::now_ns(), seen = progress();
   while (reader_.running()) {
     if (!request.wait || request.hurry(request.context)) return Left::not_yet;
-    reader_.wait(kLook);
+    reader_.wait(kReaderLook);
     const uint64_t waited = os::now_ns() - since;
     if (seen != progress()) {
       seen = progress();
@@ -175,10 +174,12 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   probes::note_stop_end(figures_.stood_ns);
   state_.request.freeze(state_.request.context, false);
   dismiss_team();
-  figures_.beside = beside && !state_.tracker.lost();
+  figures_.beside = beside && !state_.tracker.lost() && state_.armed_bytes != 0;
   figures_.again_bytes = beside ? state_.again_bytes.load(std::memory_order_relaxed) : 0;
   if (outcome == RevokeOutcome::cleared) {
-    note_speed();
+    root_bytes_ = figures_.root_bytes;
+    if (state_.phase == SweepPhase::whole)
+      note_speed(figures_.root_bytes + figures_.heap_bytes, reading_ns_ + figures_.reader_cpu_ns);
     note_cost();
   } else {
     state_.request.shadow->forget_hits(state_.request.top);
@@ -192,17 +193,14 @@ void ConservativeRevoker::stop_tracking() {
   state_.disarming = state_.tracker;
   if (!start_reader(SweepPhase::disarm))
     state_.phase = SweepPhase::whole;
-  else if (!reader_.has_own_descriptors(kLook))
+  else if (!reader_.has_own_descriptors(kReaderLook))
     return;  // closed by the next sweep
   state_.tracker.end();
 }
 
 // In CPU time, which other programs do not stretch; small sweeps cost much that has nothing to do with size.
-void ConservativeRevoker::note_speed() {
-  const uint64_t bytes = figures_.root_bytes + figures_.heap_bytes;
-  root_bytes_ = figures_.root_bytes;
-  if (state_.phase != SweepPhase::whole || bytes < kTelling) return;
-  ns_per_mib_ = ((reading_ns_ + figures_.reader_cpu_ns) << 20) / bytes;
+void ConservativeRevoker::note_speed(uint64_t bytes, uint64_t took_ns) {
+  if (bytes >= kTelling) ns_per_mib_ = (took_ns << 20) / bytes;
 }
 
 // What reading beside the threads cost, and reading all in the stop would not have.
@@ -224,6 +222,8 @@ void ConservativeRevoker::read_beside() {
   if (state_.phase == SweepPhase::beside) {
     walk();
     expand(true);
+    // With the arming, a tenth or so: more often than not there is nothing else to tell by.
+    note_speed(scanner_.figures.root_bytes + scanner_.figures.heap_bytes, os::thread_cpu_ns());
   }
   state_.phase = SweepPhase::round;
   read_rounds();
@@ -395,6 +395,12 @@ void ConservativeRevoker::after_fork_in_child() {
 
 // ---- beside running threads (docs/concurrency.md) --------------------------------------------------------
 
+// For the choice of the next sweep.
+void ConservativeRevoker::note_size(size_t size) {
+  if (state_.phase == SweepPhase::beside && size >= kArmedMin && size < kUnarmedMost)
+    sizes_[std::bit_width(size) - 1] += size;
+}
+
 // Large mappings, but no stacks, which are read from the stack pointer up and are always in use, nor what is
 // left of pages that hold the library's own tables.
 bool ConservativeRevoker::takes(const RootRange& root) {
@@ -402,13 +408,13 @@ bool ConservativeRevoker::takes(const RootRange& root) {
   const size_t page = os::page_size();
   const bool whole_pages = root.range.begin % page == 0 && root.range.end % page == 0;
   if (!whole_pages || may_be_stack(root)) return false;
-  if (state_.phase == SweepPhase::beside && root.range.size() >= kArmedMin)
-    sizes_[std::bit_width(root.range.size()) - 1] += root.range.size();
+  note_size(root.range.size());
   if (root.range.size() < least_armed_) return false;
-  return state_.in_reader() || state_.tracker.knows(root.range);
+  return state_.in_reader() || state_.tracker.knows(root.mapping);
 }
 
 void ConservativeRevoker::take(const RootRange& root) {
+  if (state_.beside() && !state_.tracker.claim(root.mapping, root.following)) return;  // left to the stop
   give(state_.phase == SweepPhase::disarm ? Kind::disarm
        : state_.beside()                  ? Kind::arm
                                           : Kind::written,

@@ -58,13 +58,14 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   bool worth_reading_beside(const RevokeRequest& request) const;
   uint64_t bytes_read_in(uint64_t nanoseconds) const;
   void choose_armed();
+  void note_size(size_t size);
   void note_cost();
   enum class Left : uint8_t { yes, not_yet, stuck };
   Left take_over(const RevokeRequest& request);
   Left reader_left(const RevokeRequest& request);
   bool start_reader(SweepPhase phase);
   RevokeOutcome sweep_spilled(uintptr_t stack_pointer);
-  void note_speed();
+  void note_speed(uint64_t bytes, uint64_t took_ns);
   void read_beside();
   void read_rounds();
   void stop_tracking();
@@ -92,7 +93,8 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   uint64_t disarming_ns_ = 0;  // CPU time of the reader after the last sweep
   // Mappings that were found when memory was last read beside the program: bytes, by the logarithm of their
   // size.
-  static constexpr size_t kSizes = 48;
+  static constexpr size_t kUnarmedMost = size_t{64} << 20;
+  static constexpr size_t kSizes = 26;  // up to that
   uint64_t sizes_[kSizes]{};
   size_t least_armed_ = 0;                               // bytes; smaller mappings are read in the stop
   uint32_t sweeps_alone_ = 0, alone_after_failure_ = 0;  // without help

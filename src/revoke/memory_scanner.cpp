@@ -48,6 +48,7 @@ void MemoryScanner::arm(Range range) {
     const uintptr_t next = align_down(at, kArmedPart) + kArmedPart;
     const uintptr_t end = next < range.end ? next : range.end;
     state_.tracker.arm({at, end}, fenced, *this, answers_);
+    state_.armed_bytes.fetch_add(end - at, std::memory_order_relaxed);
     at = end;
   }
 }

@@ -27,6 +27,7 @@ struct SweepState {
   SweepPhase phase = SweepPhase::whole;
   WriteTracker tracker, disarming;
   std::atomic<uint64_t> progress{0};       // grows while memory is read beside the threads
+  std::atomic<uint64_t> armed_bytes{0};    // of mappings that were armed before they were read
   std::atomic<uint64_t> again_bytes{0};    // read because they were written to: in this round, or in the stop
   std::atomic<uint64_t> written_bytes{0};  // the same of all rounds
 

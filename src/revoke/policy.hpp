@@ -5,7 +5,8 @@
 // so that small programs cycle in cache, and grows slowly while sweeping takes more than its share of CPU.
 // Where sweeps read memory beside the program, which costs more than to read it in one stop, they wait for
 // more, in proportion: a freed byte then costs what it would have cost, and memory pays, with up to three
-// times as much. Thread-safety: threshold() from any thread; note_sweep() under the sweep lock.
+// times as much. Thread-safety: threshold() from any thread; note_sweep() and note_cost() under the sweep
+// lock.
 #pragma once
 
 #include <atomic>

@@ -16,6 +16,8 @@ enum class RevokeOutcome : uint8_t {
   blind,    // cannot be done in this process (roots cannot be seen); nothing may ever be released
 };
 
+inline constexpr uint64_t kReaderLook = 1'000'000;  // nanoseconds until who waits for a reader looks again
+
 // What a backend is told about the heap. Painted chunks stay as they are until the sweep is over; everything
 // else moves on (free memory is handed out, chunks are freed) unless the backend has frozen it.
 struct RevokeRequest {

@@ -19,7 +19,7 @@ class Shadow {
     uint64_t* painted;      // one bit a granule
     uint64_t* summary;      // one bit for 2^kSummaryShift granules: something is painted
     uint64_t* hits;         // one bit a granule
-    uint64_t* hit_summary;  // as summary: something was hit, and looked at by expand()
+    uint64_t* hit_summary;  // as summary: something was hit, and looked at
     uint64_t* expanded;     // one bit a granule, set at the start of a hit chunk that was widened
     uint64_t* news;         // as summary: something may have been hit that is not widened yet
   };

@@ -16,6 +16,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,12 +56,18 @@ class Program:
         if amount := growth.resident(self.process()):
             self.samples.append((now, amount))
 
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        for process in (self.process(), self.launcher.pid):
+            if process and self.launcher.poll() is None:
+                os.kill(process, signal.SIGKILL)
+
     def finish(self, seconds: float) -> bool:
         """True if it ended well and is as large as it was. Prints a line for it."""
         try:
             status = self.launcher.wait(120)
         except subprocess.TimeoutExpired:
-            self.launcher.kill()
+            self.end()
             status = self.launcher.wait()
         steady, line = growth.verdict([s for s in self.samples if s[0] < seconds], seconds)
         good = status == 0 and steady is True
@@ -86,7 +93,12 @@ class Redis:
         self.saved = time.monotonic()
 
     def ask(self, *words: str) -> str:
-        return subprocess.run([*self.client, *words], capture_output=True, text=True, timeout=60).stdout.strip()
+        try:
+            done = subprocess.run([*self.client, *words], capture_output=True, text=True, timeout=60, check=False)
+        except subprocess.TimeoutExpired:
+            self.failures.append(f"no answer to {words[0]} within a minute")
+            return ""
+        return done.stdout.strip()
 
     def start_load(self) -> None:
         self.benchmark = subprocess.Popen(
@@ -115,7 +127,11 @@ class Redis:
 
     def finish(self) -> bool:
         if self.benchmark is not None:
-            self.benchmark.wait()
+            try:
+                self.benchmark.wait(120)
+            except subprocess.TimeoutExpired:
+                self.benchmark.kill()
+                self.failures.append("redis-benchmark does not end")
         if self.ask("INFO", "persistence").find("rdb_last_bgsave_status:ok") < 0:
             self.failures.append("the last child that saved failed")
         self.ask("SHUTDOWN", "NOSAVE")
@@ -137,8 +153,16 @@ def run(seconds: float, launcher: list[str], folder: pathlib.Path) -> bool:
         Program("python3", launcher, ["python3", str(HERE / "threads_and_forks.py"), str(seconds)], folder),
         Program("churn", launcher, [str(churn), str(int(seconds)), "2"], folder),
     ]
-    redis = Redis(folder)
-    while not (folder / "redis").exists():
+    try:
+        return watch(seconds, programs, Redis(folder))
+    finally:
+        for program in programs:
+            program.end()
+
+
+def watch(seconds: float, programs: list[Program], redis: Redis) -> bool:
+    """Gives redis its load and samples all until the time is over. True if all is well."""
+    while not (programs[0].folder / "redis").exists():
         time.sleep(0.1)
         if programs[0].launcher.poll() is not None:
             return programs[0].finish(seconds)
@@ -153,6 +177,8 @@ def run(seconds: float, launcher: list[str], folder: pathlib.Path) -> bool:
         if any(program.launcher.poll() is not None for program in programs) and now < seconds - 5:
             redis.failures.append("a program ended early")
             break
+        if len(redis.failures) >= 10:
+            break
         time.sleep(0.2)
     results = [redis.finish()] + [program.finish(seconds) for program in programs]
     return all(results)
@@ -164,6 +190,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--options", default="pause=1000")
     parser.add_argument("--launcher", type=pathlib.Path, default=ROOT / "nonreuse")
     options = parser.parse_args(argv)
+    if options.minutes < 2:
+        print(f"soak: {options.minutes} minutes say nothing; give it 2 or more", file=sys.stderr)
+        return 2
     missing = [tool for tool in ("redis-server", "redis-benchmark", "redis-cli", "g++") if not shutil.which(tool)]
     if missing or not options.launcher.exists():
         print(f"soak: {' '.join(missing) or options.launcher} is missing (scripts/soak sets all up)", file=sys.stderr)

@@ -275,6 +275,7 @@ struct Settings {
   bool in_fork = false;
   bool hold_only = false;
   bool beside = false;  // sweeps must have read beside the threads
+  size_t ballast = 0;   // bytes that live all the time
   size_t bytes = 0;     // to churn
 };
 
@@ -312,6 +313,8 @@ int judge(const Settings& settings) {
   return status;
 }
 
+constexpr size_t kBallast = 10000;  // of one block
+
 int run(const Settings& settings) {
   const Place& place = *settings.place;
   if (const char* why = place.missing == nullptr ? nullptr : place.missing()) {
@@ -319,6 +322,8 @@ int run(const Settings& settings) {
     return 77;
   }
   if (place.prepare != nullptr) place.prepare();
+  for (size_t left = settings.ballast; left >= kBallast; left -= kBallast)
+    memset(checked_malloc(kBallast), 1, kBallast);
   allocate_victims(place.capacity);
   place.plant(pointers, victim_count);
   free_victims();
@@ -343,7 +348,8 @@ void each_place(Visit visit) {
 }
 
 int usage() {
-  fprintf(stderr, "usage: hold PLACE [--threads N] [--fork] [--hold-only] [--beside]; places:\n");
+  fprintf(stderr,
+          "usage: hold PLACE [--threads N] [--fork] [--hold-only] [--beside] [--ballast MIB]; places:\n");
   each_place([](const Place& place) { fprintf(stderr, "%s\n", place.name); });
   return 2;
 }
@@ -367,6 +373,8 @@ int main(int argc, char** argv) {
       settings.in_fork = true;
     } else if (strcmp(argv[i], "--beside") == 0) {
       settings.beside = true;
+    } else if (strcmp(argv[i], "--ballast") == 0 && i + 1 < argc) {
+      settings.ballast = strtoul(argv[++i], nullptr, 10) << 20;
     } else if (strcmp(argv[i], "--hold-only") == 0) {
       settings.hold_only = true;
     } else {

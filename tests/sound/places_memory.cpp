@@ -142,6 +142,47 @@ void clear_dangling() {
 void prepare_private() {
   words = map(kBytes, kReadWrite, kPrivate);
 }
+// Alone, neither joined to a neighbour nor small: a stop of some length reads it without its having been
+// armed.
+constexpr size_t kMedium = size_t{700} << 10;
+void prepare_medium() {
+  constexpr size_t kGuard = 64 << 10;
+  words = map(kMedium + 2 * kGuard, PROT_NONE, kPrivate | MAP_NORESERVE) + kGuard / sizeof(Word);
+  if (mprotect(const_cast<uintptr_t*>(words), kMedium, kReadWrite) != 0) give_up("no mapping");
+  words += kMedium / 2 / sizeof(Word);
+}
+
+// Grows and shrinks all the time between what is read in the stop and what is armed, at changing addresses.
+pthread_mutex_t resizing = PTHREAD_MUTEX_INITIALIZER;
+void* resize_without_end(void*) {
+  size_t size = kMedium;
+  for (unsigned turn = 0;; ++turn) {
+    constexpr size_t kSizes[] = {size_t{16} << 20, kMedium, size_t{300} << 10, size_t{3} << 20};
+    const size_t wanted = kSizes[turn % std::size(kSizes)];
+    pthread_mutex_lock(&resizing);
+    void* at = mremap(const_cast<uintptr_t*>(words), size, wanted, MREMAP_MAYMOVE);
+    if (at == MAP_FAILED) give_up("no larger mapping");
+    words = static_cast<Word*>(at);
+    size = wanted;
+    pthread_mutex_unlock(&resizing);
+    usleep(500);
+  }
+  return nullptr;
+}
+void prepare_resized() {
+  words = map(kMedium, kReadWrite, kPrivate);
+}
+void plant_resized(const Secret* secrets, size_t count) {
+  plant_words(secrets, count);
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, resize_without_end, nullptr) != 0) give_up("no thread");
+}
+void clear_resized() {
+  pthread_mutex_lock(&resizing);
+  clear_words();
+  pthread_mutex_unlock(&resizing);
+}
+
 void prepare_shared() {
   words = map(kBytes, kReadWrite, MAP_SHARED | MAP_ANONYMOUS);
 }
@@ -244,6 +285,8 @@ constexpr Place kPlaces[] = {
     {"heap_chain", kMaxWords, kAll, plant_chain, clear_chain, prepare_chain},
     {"heap_dangling", kMaxWords, kAll, plant_dangling, clear_dangling, prepare_dangling},
     {"mmap_private", kMaxWords, kAll, plant_words, clear_words, prepare_private},
+    {"mmap_medium", kMaxWords, kAll, plant_words, clear_words, prepare_medium},
+    {"mmap_resized", kMaxWords, kAll, plant_resized, clear_resized, prepare_resized},
     {"mmap_shared_anonymous", kMaxWords, kAll, plant_words, clear_words, prepare_shared},
     {"mmap_executable", kMaxWords, kAll, plant_words, clear_words, prepare_executable},
     {"mmap_sparse", kMaxWords, kAll, plant_words, clear_words, prepare_sparse},

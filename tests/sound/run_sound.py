@@ -36,6 +36,7 @@ def main():
     parser.add_argument("--threads", help="threads that churn; 0: the main thread")
     parser.add_argument("--fork", action="store_true", help="churn in the child of a fork")
     parser.add_argument("--beside", action="store_true", help="sweeps must have read beside the threads")
+    parser.add_argument("--ballast", help="MiB that live all the time")
     parser.add_argument("--timeout", type=float, default=1800)
     parser.add_argument("place")
     arguments = parser.parse_args()
@@ -51,6 +52,8 @@ def main():
         command += ["--fork"]
     if arguments.beside:
         command += ["--beside"]
+    if arguments.ballast:
+        command += ["--ballast", arguments.ballast]
 
     preloaded = dict(environment, LD_PRELOAD=os.path.abspath(arguments.library))
     if arguments.options:

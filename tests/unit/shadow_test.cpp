@@ -160,8 +160,22 @@ TEST_F(ShadowTest, WideningAgainLooksOnlyWhereSomethingWasHit) {
   EXPECT_TRUE(asked.empty());
   Granules total = 0;
   EXPECT_TRUE(release(&total).empty());
+  known = false;
+  shadow.hit(3 * kBlock + 110);  // what is hit is not released, widened or not
+  EXPECT_EQ(widen().chunks, 0u);
+  for (const Run& run : release(&total))
+    EXPECT_FALSE(run.start <= 3 * kBlock + 110 && run.end() > 3 * kBlock + 110);
+  known = true;
+  chunks.clear();
+  std::fill(tables.painted.begin(), tables.painted.end(), 0);
+  for (Granule i = 0; i < 4; ++i) paint({i * kBlock + 100, 40});
   shadow.hit(110);
-  shadow.forget_all_hits(kGranules);
+  for (const bool all : {false, true}) {
+    shadow.hit(2 * kBlock + 110);
+    all ? shadow.forget_all_hits(kGranules) : shadow.forget_hits(kGranules);
+    for (const auto* table : {&tables.hits, &tables.hit_summary, &tables.news, &tables.expanded})
+      EXPECT_TRUE(std::all_of(table->begin(), table->end(), [](uint64_t word) { return word == 0; }));
+  }
   EXPECT_EQ(widen().chunks, 0u);
   EXPECT_EQ(release(&total).size(), 4u);
   EXPECT_TRUE(nothing_left());
