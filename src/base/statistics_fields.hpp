@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "base/histogram.hpp"
 #include "base/types.hpp"
 
 namespace nonreuse {
@@ -110,6 +111,13 @@ inline nonreuse_statistics less_inherited(const nonreuse_statistics& all,
     for (size_t i = 0; i < NONREUSE_HISTOGRAM_BUCKETS; ++i)
       less((own.*histogram.counts)[i], (inherited.*histogram.counts)[i]);
   }
+  // The longest may have been the parent's: no longer than what the own counts allow.
+  const auto bound = [](uint64_t& longest, const uint64_t(&counts)[NONREUSE_HISTOGRAM_BUCKETS]) {
+    const uint64_t most = histogram_percentile(counts, 100);
+    if (longest > most) longest = most;
+  };
+  bound(own.pause_ns_max, own.pause_histogram);
+  bound(own.sweep_ns_max, own.sweep_histogram);
   return own;
 }
 

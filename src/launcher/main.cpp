@@ -120,6 +120,14 @@ void preload_companion(const std::string& library) {
   if (std::filesystem::exists(companion)) set_preload(companion);
 }
 
+// Before the program runs, not when it is over.
+void check_writable(const std::string& path) {
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+  if (file < 0)
+    throw Failure(kUsageStatus, fmt::format("report file {}: cannot be written: {}", path, strerror(errno)));
+  close(file);
+}
+
 [[noreturn]] void run(const RunRequest& request) {
   const std::string requested = request.heap.text();
   if (request.command.empty()) throw Failure(kUsageStatus, "no program given (nonreuse run -- PROGRAM ...)");
@@ -132,6 +140,7 @@ void preload_companion(const std::string& library) {
   check_program(program, library_head.elf);
   std::string options = joined(variable(kOptionsVariable), requested);
   const ReportRequest reporting{!request.report.empty(), request.report_file};
+  if (!reporting.file.empty()) check_writable(reporting.file);
   if (reporting.dangling) options = joined(options, "stacks=1");
   if (parsed(options).stacks) preload_companion(library);
   set_preload(library);
@@ -285,7 +294,7 @@ struct LiveReportRequest {
 CLI::App* add_report_command(CLI::App& app, LiveReportRequest& request) {
   CLI::App* command = app.add_subcommand(
       "report", "Which freed chunks of a running process are still pointed to, and from where");
-  command->add_option("PID", request.process, "The process")->required();
+  command->add_option("PID", request.process, "The process")->required()->check(CLI::PositiveNumber);
   command->add_flag("--json", request.json, "As JSON");
   command->add_option("-o,--output", request.file, "Write to this file, by its name as text, .json or .html")
       ->type_name("FILE");
@@ -293,6 +302,7 @@ CLI::App* add_report_command(CLI::App& app, LiveReportRequest& request) {
 }
 
 int report_live(const LiveReportRequest& request) {
+  if (!request.file.empty()) check_writable(request.file);
   const nlohmann::json report = report_on(request.process);
   if (!request.file.empty())
     write_report(request.file, {report});

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -69,6 +70,10 @@ class Listener {
   void serve() {
     const int connection = accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC);
     if (connection < 0) return;
+    // One that was stopped in the middle must not keep the others waiting.
+    constexpr timeval kPatience{5, 0};
+    for (const int direction : {SO_RCVTIMEO, SO_SNDTIMEO})
+      setsockopt(connection, SOL_SOCKET, direction, &kPatience, sizeof kPatience);
     ReportMessage message;
     if (read_message(connection, message)) {
       message.process = static_cast<uint32_t>(peer_of(connection));
@@ -92,16 +97,25 @@ class Listener {
     if (!request_.dangling) return;
     write_all(STDERR_FILENO, problems_);
     if (reports_.empty() && problems_.empty())
-      write_all(STDERR_FILENO, "nonreuse: report: no process ran its exit handlers on this heap\n");
+      write_all(STDERR_FILENO,
+                "nonreuse: report: no process asked for one: none ran its exit handlers on this heap, or "
+                "those that "
+                "did cannot reach the reporter (another user, chroot)\n");
     if (!request_.file.empty()) {
       try {
         write_report(request_.file, reports_);
       } catch (const std::exception& problem) {
-        write_all(STDERR_FILENO, fmt::format("nonreuse: {}\n", problem.what()));
+        write_all(STDERR_FILENO, fmt::format("nonreuse: {}; here it is:\n", problem.what()));
+        print();
       }
-      return;
+    } else {
+      print();
     }
-    std::string text = reports_text(reports_), prefixed;
+  }
+
+  void print() const {
+    const std::string text = reports_text(reports_);
+    std::string prefixed;
     for (size_t at = 0; at < text.size();) {
       const size_t end = text.find('\n', at);
       prefixed += "nonreuse: " + text.substr(at, end - at) + "\n";

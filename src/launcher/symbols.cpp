@@ -8,13 +8,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <string_view>
 
 #include "platform/linux_registers.hpp"
 
 namespace nonreuse::launcher {
 namespace {
 
+// Names of C are left alone: many a short one is a type's in the mangled form ("i" is int).
 std::string demangled(const char* name) {
+  if (!std::string_view(name).starts_with("_Z")) return name;
   int status = 0;
   const std::unique_ptr<char, decltype(&free)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status),
                                                     free);

@@ -1,8 +1,10 @@
 // output_file.hpp on Linux.
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/report.hpp"
 #include "platform/linux_syscall.hpp"
@@ -12,7 +14,8 @@
 namespace nonreuse {
 namespace {
 
-constexpr int kFileSizeLimit = 1;  // RLIMIT_FSIZE
+constexpr int kFileSizeLimit = 1;              // RLIMIT_FSIZE
+constexpr uint64_t kPatience = 1'000'000'000;  // nanoseconds that a pipe may be full
 constexpr int kWrite = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY;
 
 // S_IFMT bits of what is at `path` itself; 0: nothing.
@@ -32,7 +35,8 @@ bool OutputFile::fail(long error) {
 bool OutputFile::open_directly() {
   fresh_[0] = '\0';
   const bool append = strncmp(path_, "/dev/", 5) == 0 || strncmp(path_, "/proc/", 6) == 0;
-  fd_ = sys::call(SYS_openat, AT_FDCWD, path_, kWrite | (append ? O_APPEND : O_TRUNC), 0666);
+  // A pipe that nobody reads must not keep the process from ending.
+  fd_ = sys::call(SYS_openat, AT_FDCWD, path_, kWrite | O_NONBLOCK | (append ? O_APPEND : O_TRUNC), 0666);
   return sys::failed(fd_) ? fail(-fd_) : true;
 }
 
@@ -54,11 +58,21 @@ bool OutputFile::open(const char* path) {
   return sys::failed(fd_) ? open_directly() : true;
 }
 
+// Room in a pipe, or nothing that has to be waited for. A write to one that has no reader would be a SIGPIPE.
+bool OutputFile::await_room() {
+  pollfd wait{static_cast<int>(fd_), POLLOUT, 0};
+  const timespec limit{kPatience / 1'000'000'000, kPatience % 1'000'000'000};
+  const long ready = sys::call(SYS_ppoll, &wait, 1, &limit, nullptr, 0);
+  if (ready == 0) return fail(EAGAIN);
+  return (wait.revents & POLLERR) == 0 || fail(EPIPE);
+}
+
 bool OutputFile::write(const char* text, size_t size) {
   while (size > 0 && error_ == 0) {
     if (size > room_) return fail(EFBIG);
+    if (fresh_[0] == '\0' && !await_room()) return false;
     const long written = sys::call(SYS_write, fd_, text, size);
-    if (written == -EINTR) continue;
+    if (written == -EINTR || written == -EAGAIN) continue;
     if (written <= 0) return fail(written == 0 ? ENOSPC : -written);
     text += written;
     size -= static_cast<size_t>(written);

@@ -18,6 +18,7 @@ class OutputFile {
   long error() const { return error_; }  // of the system, or 0
 
  private:
+  bool await_room();
   static constexpr size_t kLongest = 560;
   bool fail(long error);
   bool open_directly();

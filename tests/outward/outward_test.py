@@ -221,6 +221,33 @@ def stats_option(folder):
     require(json.loads((folder / "b.json").read_text())["command"] == "true", "the launcher's option")
 
 
+@case
+def stats_to_a_pipe(folder):
+    """A pipe that is read has them; one that nobody reads, or that is full, does not keep the process from ending."""
+    pipe = folder / "pipe.json"
+    os.mkfifo(pipe)
+
+    def ends(file):
+        return subprocess.run(["/bin/true"], env=protected(f"stats={file}"), capture_output=True, text=True, timeout=60,
+                              check=True)
+
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        time.sleep(0.3)
+        ends(pipe)
+        require(json.loads(reader.stdout.read())["command"] == "true", "a pipe that is read has no statistics")
+    done = ends(pipe)
+    require("pipe.json" in done.stderr and done.stderr.count("\n") == 1, f"a pipe that nobody reads: {done.stderr!r}")
+    kept = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        while True:
+            os.write(kept, b"x" * 4096)
+    except BlockingIOError:
+        pass
+    done = ends(pipe)
+    os.close(kept)
+    require("pipe.json" in done.stderr, f"a pipe that is full: {done.stderr!r}")
+
+
 # ---- from outside ----------------------------------------------------------------------------------------
 
 

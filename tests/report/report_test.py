@@ -352,6 +352,7 @@ def live_errors(_folder):
 
     refused(r"nonreuse: there is no process 999999999\n", 999999999)
     refused(r"nonreuse: .*PID.*\n", "abc", status=2)
+    refused(r"nonreuse: .*PID.*\n", 0, status=2)
     with Live("global", env=environment(PLANTED_LIVE="1")) as process:
         refused(rf"nonreuse: process {process} does not run on this heap\n", process)
     with Live("global") as process:
@@ -369,6 +370,28 @@ def live_errors(_folder):
                                   stderr=subprocess.PIPE, text=True, check=False) if readable(launcher) else None
             if seen is not None:
                 require(seen.returncode == 126 and "may not be looked at" in seen.stderr, f"errors: {seen.stderr!r}")
+
+
+@case
+def names_of_c_are_not_demangled(folder):
+    """`f` is float and `i` int in the mangled form of C++."""
+    source, program = folder / "short.c", folder / "short"
+    source.write_text(
+        "#include <stdlib.h>\nvoid *i;\n"
+        "__attribute__((noinline)) void f(void) { i = malloc(40); }\n"
+        "__attribute__((noinline)) void a(void) { free(i); }\n"
+        "int main(void) { f(); a(); return 0; }\n")
+    subprocess.run(["gcc", "-g", "-O1", "-fno-builtin", "-fno-optimize-sibling-calls", "-w", "-o", str(program),
+                    str(source)], check=True)
+    done = nonreuse("run", "--no-summary", "--report=dangling", "--", str(program))
+    for wanted in ("f (short.c:3)", "a (short.c:4)", " i+0 in "):
+        require(wanted in done.stderr, f"{wanted!r} is not in {done.stderr}")
+
+
+@case
+def report_file_is_looked_at_first(folder):
+    done = nonreuse("run", "--report=dangling", "--report-file=/nonexistent/r.json", "--", "/bin/echo", "ran", status=2)
+    require("/nonexistent/r.json" in done.stderr and "ran" not in done.stdout, done.stderr)
 
 
 @case

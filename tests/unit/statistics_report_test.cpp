@@ -92,6 +92,11 @@ TEST(StatisticsReport, ChildrenCountFromTheirBeginning) {
   EXPECT_EQ(own.sweep_histogram[9], 27u);
   page.inherited.sweeps = 1000;
   EXPECT_EQ(less_inherited(page.statistics, page.inherited).sweeps, 0u) << "never below nothing";
+  page.statistics.pause_ns_max = 5'000'000;
+  page.inherited = page.statistics;
+  EXPECT_EQ(less_inherited(page.statistics, page.inherited).pause_ns_max, 0u) << "the parent's";
+  ++page.statistics.pause_histogram[12];
+  EXPECT_EQ(less_inherited(page.statistics, page.inherited).pause_ns_max, 8192u) << "its bucket's end";
 }
 
 TEST(StatisticsReport, ProcessesShareOneExposition) {
