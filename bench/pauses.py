@@ -4,6 +4,9 @@
   bench/pauses.py                                     16 MiB to 1 GiB, default options
   bench/pauses.py --live 1024 --options pause=1000    one size, other options
   bench/pauses.py --live 16,64,256,1024,4096,8192 --seconds 60 --chart pauses.svg
+  bench/pauses.py --draw small.json large.json --chart pauses.svg     of runs that wrote --json
+
+From 4 GiB on half a minute may pass without a sweep: such a run has no place in the chart.
 
 Pauses are taken from the inside (the library's own figure for each stop) and from the outside (how late a
 thread of real-time priority wakes up that wants to run every 200 us; of as many of its longest delays as there
@@ -13,16 +16,16 @@ it asserts nothing but that every run ends.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import shared
+from shared import measure
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests" / "real"))
-import measure  # noqa: E402
 
 
 def percentile(longest_first: list[int], percent: float) -> float:
@@ -65,7 +68,7 @@ def chart(results: list[dict], target: pathlib.Path) -> None:
     figure, axes = pyplot.subplots(1, len(names), figsize=(12, 4), sharex=True)
     for axis, name in zip(axes, names):
         for given in dict.fromkeys(result["options"] for result in results):
-            own = [result for result in results if result["options"] == given]
+            own = [result for result in results if result["options"] == given and result["sweeps"] != 0]
             axis.plot(
                 [result["live_mib"] for result in own], [figures(result)[name] for result in own],
                 marker="o", label=given or "default",
@@ -78,32 +81,39 @@ def chart(results: list[dict], target: pathlib.Path) -> None:
     figure.savefig(target, dpi=110, metadata={"Date": None} if target.suffix == ".svg" else None)
 
 
+def print_table(results: list[dict]) -> None:
+    print("| live | options | sweeps (beside threads) | mean pause, ms | p99 pause, ms | p99 outside, ms | "
+          "mean sweep, ms | read again in the stop, MiB | thousand operations/s | CPU us an operation |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for result in results:
+        print(row(result, result["options"] or "default"))
+
+
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = shared.parser(__doc__)
     parser.add_argument("--live", default="16,64,256,1024", help="MiB, separated by commas")
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--options", action="append", help="NONREUSE_OPTIONS of a run; may be given again")
-    parser.add_argument(
-        "--library",
-        type=pathlib.Path,
-        default=os.environ.get("NONREUSE_LIBRARY", measure.ROOT / "libdlmalloc_nonreuse.so"),
-    )
     parser.add_argument("--json", type=pathlib.Path, help="write the results there, too")
     parser.add_argument("--chart", type=pathlib.Path, help="draw the results (.svg or .png; needs python3-matplotlib)")
-    parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build" / "bench")
+    parser.add_argument("--draw", type=pathlib.Path, nargs="+", metavar="JSON",
+                        help="measure nothing; print and draw what runs with --json have written")
     options = parser.parse_args(argv)
-    if not options.library.exists():
-        print(f"{options.library} is missing: build it first", file=sys.stderr)
+    if options.draw:
+        results = [result for file in options.draw for result in json.loads(file.read_text())]
+        print_table(results)
+        if options.chart:
+            chart(results, options.chart)
+        return 0
+    if not shared.is_built(options.library):
         return 2
     tool = measure.build_tool(
         HERE / "programs" / "pauses.cpp",
-        options.build.resolve() / "programs" / "pauses",
+        options.build / "programs" / "pauses",
         [f"-I{measure.ROOT / 'include'}", "-pthread", "-ldl"],
     )
-    print("| live | options | sweeps (beside threads) | mean pause, ms | p99 pause, ms | p99 outside, ms | "
-          "mean sweep, ms | read again in the stop, MiB | thousand operations/s | CPU us an operation |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print_table([])
     results = []
     for live in options.live.split(","):
         for given in options.options or [""]:

@@ -30,11 +30,11 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+import report
+import shared
+from shared import measure, workloads
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests" / "real"))
-import measure  # noqa: E402
-import workloads  # noqa: E402
-import report  # noqa: E402
 
 # The own programs: name → source, arguments of normal and of quick runs. bench/README.md describes them.
 OWN = {
@@ -291,14 +291,7 @@ def evaluate(
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--library",
-        type=pathlib.Path,
-        default=os.environ.get("NONREUSE_LIBRARY", measure.ROOT / "libdlmalloc_nonreuse.so"),
-    )
+    parser = shared.parser(__doc__)
     parser.add_argument(
         "--allocator",
         type=given_allocator,
@@ -316,13 +309,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="small inputs: a look, not a measurement")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one program (default 300)")
-    parser.add_argument(
-        "--build", type=pathlib.Path, default=measure.ROOT / "build" / "bench", help="folder to work in"
-    )
     parser.add_argument("--output", type=pathlib.Path, help="folder for the results (default: --build)")
     parser.add_argument("--list", action="store_true", help="print programs and allocators and end")
     options = parser.parse_args(argv)
-    options.build, options.library = options.build.resolve(), options.library.resolve()
+    options.library = options.library.resolve()
     options.output = (options.output or options.build).resolve()
     options.scale = "quick" if options.quick else "bench"
     options.rounds = options.rounds or (1 if options.quick else 5)

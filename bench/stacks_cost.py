@@ -9,62 +9,29 @@ library loaded but the option off. The outputs of all must agree. Prints medians
 """
 from __future__ import annotations
 
-import argparse
 import pathlib
-import re
 import statistics
 import sys
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests" / "real"))
-import measure  # noqa: E402
-import workloads  # noqa: E402
+import shared
 
 
-def run(work, options, name):
-    folder = options.build / "stacks_cost" / work.name
-    libraries = [options.library] + ([options.companion] if name != "plain" else [])
-    preload = {"LD_PRELOAD": ":".join(map(str, libraries))}
-    if name == "stacks":
-        preload["NONREUSE_OPTIONS"] = "stacks=1"
-    one = workloads.Run(
-        options.tool, workloads.fresh(folder / "work"), folder / "inputs", options.scale, preload, 600.0
-    )
-    work.run(one)
-    return one.outputs, one.usage
+def preloads(library: pathlib.Path) -> dict[str, dict[str, str]]:
+    companion = library.parent / "libnonreuse_stacks.so"
+    if not companion.exists():
+        sys.exit(f"{companion} is missing: built without libunwind?")
+    loaded = {"LD_PRELOAD": f"{library}:{companion}"}
+    return {
+        "plain": {"LD_PRELOAD": str(library)}, "loaded": loaded, "stacks": {**loaded, "NONREUSE_OPTIONS": "stacks=1"}
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", default="quick", choices=workloads.SCALES)
-    parser.add_argument("--only", default="^(python3|sqlite3|redis)$")
-    parser.add_argument("--library", type=pathlib.Path, default=measure.ROOT / "libdlmalloc_nonreuse.so")
-    parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build" / "bench")
-    options = parser.parse_args()
-    options.library = options.library.resolve()
-    options.companion = options.library.parent / "libnonreuse_stacks.so"
-    if not options.companion.exists():
-        sys.exit(f"{options.companion} is missing: built without libunwind?")
-    options.tool = measure.measure_tool(options.build)
+    options = shared.cost_parser(__doc__, rounds=3, scale="quick").parse_args()
+    environments = preloads(options.library.resolve())
     print(f"{'program':<12}{'plain':>9}{'loaded':>9}{'stacks':>9}{'ratio':>7}{'RSS':>10}{'RSS':>10}{'ratio':>7}")
-    for work in workloads.WORKLOADS:
-        if not re.search(options.only, work.name) or options.scale not in work.scales:
-            continue
-        if missing := work.missing():
-            print(f"{work.name:<12} not run: package {missing} is missing")
-            continue
-        work.prepare(workloads.fresh(options.build / "stacks_cost" / work.name / "inputs"), options.scale)
-        figures = {"plain": [], "loaded": [], "stacks": []}
-        expected = None
-        for round_number in range(options.rounds):
-            for name in sorted(figures, reverse=round_number % 2 == 1):
-                outputs, usage = run(work, options, name)
-                expected = expected or outputs
-                if outputs != expected:
-                    differing = [key for key in outputs if outputs[key] != expected.get(key)]
-                    sys.exit(f"{work.name}: the {name} run differs in {differing}")
-                figures[name].append(usage)
+    for work, folder in shared.prepared(options):
+        figures = shared.in_turn(work, folder, options, environments)
         cpu = {name: statistics.median(usage.cpu for usage in usages) for name, usages in figures.items()}
         peak = {name: statistics.median(usage.max_rss_kib for usage in usages) for name, usages in figures.items()}
         print(

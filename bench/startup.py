@@ -8,37 +8,27 @@ Measures only; it asserts nothing but that every start succeeds.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
 
+import shared
+from run import Allocator, given_allocator
+from shared import measure
+
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-from run import Allocator, given_allocator  # noqa: E402
-import measure  # noqa: E402
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--library",
-        type=pathlib.Path,
-        default=os.environ.get("NONREUSE_LIBRARY", measure.ROOT / "libdlmalloc_nonreuse.so"),
-    )
+    parser = shared.parser(__doc__)
     parser.add_argument("--count", type=int, default=500, help="starts under each allocator")
     parser.add_argument("--program", default="/bin/true")
     parser.add_argument("--allocator", type=given_allocator, action="append", default=[])
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there, too")
-    parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build" / "bench")
     options = parser.parse_args(argv)
-    if not options.library.exists():
-        print(f"{options.library} is missing: build it first", file=sys.stderr)
+    if not shared.is_built(options.library):
         return 2
     allocators = [
         Allocator("glibc"),
@@ -46,7 +36,7 @@ def main(argv: list[str]) -> int:
         *options.allocator,
     ]
     tool = measure.build_tool(
-        HERE / "programs" / "spawn_time.cpp", options.build.resolve() / "programs" / "spawn_time", ["-static"]
+        HERE / "programs" / "spawn_time.cpp", options.build / "programs" / "spawn_time", ["-static"]
     )
     environments = [
         ",".join(f"{key}={value}" for key, value in a.preload().items()) or "-" for a in allocators

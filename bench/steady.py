@@ -15,7 +15,6 @@ whichever is more. Exit status: 0 steady, 1 growing or the program failed, 2 cou
 
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
 import re
@@ -23,11 +22,12 @@ import subprocess
 import sys
 import time
 
+import shared
+from shared import measure
+
 HERE = pathlib.Path(__file__).resolve().parent
-for folder in ("real", "support"):
-    sys.path.insert(0, str(HERE.parent / "tests" / folder))
+sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 import growth  # noqa: E402
-import measure  # noqa: E402
 
 def size(text: str) -> int:
     """Bytes from 400K, 2M or a plain number."""
@@ -52,23 +52,16 @@ def watch(argv: list[str], env: dict[str, str], seconds: int) -> tuple[list[tupl
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--library", default=os.environ.get("NONREUSE_LIBRARY", str(measure.ROOT / "libdlmalloc_nonreuse.so"))
-    )
+    parser = shared.parser(__doc__, library=str)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--leak", type=size, default=0, metavar="BYTES", help="lose so much every second")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build" / "bench")
     options = parser.parse_args(argv)
-    if options.library and not os.path.exists(options.library):
-        print(f"{options.library} is missing: build it first", file=sys.stderr)
+    if options.library and not shared.is_built(options.library):
         return 2
     program = measure.build_tool(
-        HERE / "programs" / "steady.cpp", options.build.resolve() / "programs" / "steady", ["-pthread"]
+        HERE / "programs" / "steady.cpp", options.build / "programs" / "steady", ["-pthread"]
     )
     env = {"PATH": "/usr/bin:/bin", **dict(item.split("=", 1) for item in options.env)}
     if options.library:

@@ -14,6 +14,10 @@
 #     Any executable script. Its environment has NONREUSE_LIBRARY, NONREUSE_LAUNCHER, NONREUSE_BUILD_DIR,
 #     NONREUSE_SOURCE_DIR, NONREUSE_CC, NONREUSE_CXX. Exit status 77 is a skip: print why.
 #
+#   nonreuse_script_cases(prefix script [arg...] [LABELS ...] [TIMEOUT ...] [ENVIRONMENT NAME=value...])
+#     A script of many cases (tests/support/cases.py). Each that `script --list` prints is an entry, PREFIX.CASE;
+#     it is run as `script arg... CASE`.
+#
 # Where CMAKE_CROSSCOMPILING_EMULATOR runs the programs (docs/machines.md), NONREUSE_EMULATOR holds it for the
 # scripts (tests/support/target.py). What cannot be tested there is named before the test is added,
 #   nonreuse_not_emulated(reason name...), nonreuse_not_on_musl(reason name...)
@@ -206,6 +210,20 @@ function(nonreuse_script_test name script)
   nonreuse_add_test(added ${name} ${script} ${arg_UNPARSED_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "script;${arg_LABELS}")
   nonreuse_test_environment(${name})
+endfunction()
+
+function(nonreuse_script_cases prefix script)
+  cmake_parse_arguments(arg "" "TIMEOUT" "LABELS;ENVIRONMENT" ${ARGN})
+  get_filename_component(script ${script} ABSOLUTE)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${script})
+  execute_process(COMMAND ${Python3_EXECUTABLE} ${script} --list OUTPUT_VARIABLE cases
+                  OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE "\n" ";" cases "${cases}")
+  foreach(case IN LISTS cases)
+    nonreuse_script_test(${prefix}.${case} ${script} ${arg_UNPARSED_ARGUMENTS} ${case}
+      TIMEOUT ${arg_TIMEOUT} LABELS ${arg_LABELS})
+    set_property(TEST ${prefix}.${case} APPEND PROPERTY ENVIRONMENT ${arg_ENVIRONMENT})
+  endforeach()
 endfunction()
 
 # nonreuse_fuzz_target(name source...): a libFuzzer target. With -DNONREUSE_FUZZ=ON (clang) a libFuzzer program

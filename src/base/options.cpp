@@ -26,7 +26,7 @@ struct Row {
 
 constexpr std::array kRows = {
     Row{{"percent", OptionType::number, "MALLOC_MAX_FREEBUF_PERCENT", M_FREEBUF_PERCENT, 1, 10000, nullptr,
-         "sweep when quarantine exceeds this percentage of live heap and roots"},
+         "sweep when quarantine exceeds this percentage of live heap and roots; not given: adapts"},
         offsetof(Options, percent)},
     Row{{"min", OptionType::size, "MALLOC_MIN_FREEBUF_BYTES", M_MIN_FREEBUF, 0, kLargestSize, nullptr,
          "never sweep for less quarantine than this; 0: adapt"},
@@ -193,6 +193,10 @@ Verdict parse_flag_or_file(std::string_view text, uint64_t longest, Options& opt
   return verdict;
 }
 
+void note_set(const Row& row, Options& options) {
+  if (row.offset == offsetof(Options, percent)) options.percent_set = true;
+}
+
 // Stores `text` as the value of `row`, or leaves the value as it was.
 Verdict assign(const Row& row, std::string_view text, Options& options) {
   const OptionSpec& spec = row.spec;
@@ -216,6 +220,7 @@ Verdict assign(const Row& row, std::string_view text, Options& options) {
     field<bool>(options, row) = value != 0;
   } else {
     field<uint64_t>(options, row) = value;
+    note_set(row, options);
   }
   return Verdict::good;
 }
@@ -457,6 +462,7 @@ bool set_mallopt(int code, int value, Options& options) {
   const auto number = static_cast<uint64_t>(value);
   if (number < row->spec.minimum || number > row->spec.maximum) return false;
   field<uint64_t>(options, *row) = number;
+  note_set(*row, options);
   return true;
 }
 

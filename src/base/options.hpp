@@ -12,6 +12,7 @@ enum class KernelChoice : uint8_t { automatic, scalar, avx2, neon };
 // The values in force. Sizes in bytes.
 struct Options {
   uint64_t percent;         // sweep when quarantine exceeds this share of live heap + roots
+  bool percent_set;         // by somebody: a bound then, else where adapting begins
   uint64_t min;             // never sweep below this much quarantine; 0: adaptive
   uint64_t max;             // always sweep at this much quarantine; 0: no maximum
   uint64_t sweep_size;      // chunks of one pass; 0: all

@@ -120,6 +120,7 @@ class Allocator {
 
  private:
   static constexpr uint64_t kBatchBytes = 64 * 1024;
+  static constexpr uint8_t kShort = 8;  // granules that free clears without a call: 128 bytes
   static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;
   static constexpr Granules kRunMax = (32 * 1024) >> kGranuleShift;
 
@@ -150,11 +151,17 @@ class Allocator {
   void put_away(ThreadFront& front, Run chunk);
   void put_away_large(Run chunk);
   void append(ThreadFront& front, Run chunk);
+  NONREUSE_NOINLINE void append_to_new(ThreadFront& front, Run chunk);
+  NONREUSE_NOINLINE void put_away_longer(ThreadFront& front, Address own, Run chunk);
   NONREUSE_NOINLINE void seal(ThreadFront& front);
   NONREUSE_NOINLINE void consider_sweep(bool hurried = false);
   void await_reader_for_fork();
   bool shrink(ThreadFront& front, Wild pointer, Run chunk, Granules length);
   bool lengthen(Wild pointer, Run chunk, Granules length);
+  Payload move_pages(ThreadFront& front, Wild old, Run chunk, Granules length, size_t size);
+  bool may_move_now();
+  MoveResult move_or_copy(Address from, Address to, size_t bytes, size_t part);
+  MoveResult move_to_new(Run chunk, Granules length, Run* run);
 
   SweepResult sweep_all();
   SweepResult sweep_pass(bool* more, bool wait = true);
@@ -165,6 +172,7 @@ class Allocator {
   uint64_t limit(uint64_t threshold) const;
   bool paint(bool* more);
   void release_clear(RevokeFigures& figures);
+  void release_large(Run chunk);
   void spend_painted();
   void report_failure(RevokeOutcome outcome, uint64_t stood_ns);
   void freeze(bool still);

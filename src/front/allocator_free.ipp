@@ -13,7 +13,9 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild point
       if (!judged(pointer, {start, tag}, call)) return;
       if (!tags_.claim(start, tag, os::single_threaded())) [[unlikely]]
         reject(pointer, call);
-      space_.platform().zero(pointers_.own(pointer, base_), size_t{tag} << kGranuleShift);
+      const Address own = pointers_.own(pointer, base_);
+      if (tag > kShort) return put_away_longer(front, own, {start, tag});
+      space_.platform().zero_short(own, size_t{tag} << kGranuleShift);
       append(front, {start, tag});
       debug_revoke();
       return;
@@ -22,15 +24,27 @@ NONREUSE_ALWAYS_INLINE void Allocator<P, R>::free(ThreadFront& front, Wild point
   free_other(front, pointer, call);
 }
 
+// A claimed small chunk that is cleared by a call; apart, so that the shorter ones' way needs no frame.
+template <MemoryPlatform P, Revoker R>
+NONREUSE_NOINLINE void Allocator<P, R>::put_away_longer(ThreadFront& front, Address own, Run chunk) {
+  space_.platform().zero(own, chunk.length << kGranuleShift);
+  append(front, chunk);
+  debug_revoke();
+}
+
+template <MemoryPlatform P, Revoker R>
+NONREUSE_NOINLINE void Allocator<P, R>::append_to_new(ThreadFront& front, Run chunk) {
+  seal(front);
+  // Out of memory even for a batch, and nothing could be released: the chunk's address is spent.
+  if (front.batch == nullptr || !front.batch->append(chunk)) return;
+  front.batch_bytes += chunk.length << kGranuleShift;
+}
+
 template <MemoryPlatform P, Revoker R>
 NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chunk) {
-  Batch* batch = front.batch;
-  if (batch == nullptr || !batch->append(chunk)) [[unlikely]] {
-    seal(front);
-    batch = front.batch;
-    // Out of memory even for a batch, and nothing could be released: the chunk's address is spent.
-    if (batch == nullptr || !batch->append(chunk)) return;
-  }
+  Batch* const batch = front.batch;
+  if (batch == nullptr || !batch->append(chunk)) [[unlikely]]
+    return append_to_new(front, chunk);
   front.batch_bytes += chunk.length << kGranuleShift;
   if (front.batch_bytes >= kBatchBytes) [[unlikely]]
     seal(front);
@@ -173,6 +187,7 @@ auto Allocator<P, R>::reallocate(ThreadFront& front, Wild old, size_t size) -> P
   } else if (length > chunk.length && chunk.length > kSmallMax && fits && lengthen(old, chunk, length)) {
     return hand_out(chunk.start, length, size);
   }
+  if (const Payload moved = move_pages(front, old, chunk, length, size)) return moved;
   const Payload moved = allocate(front, size);
   if (!moved) return {};
   pointers_.copy(moved, chunk_of(chunk), usable < size ? usable : size);
@@ -190,6 +205,87 @@ bool Allocator<P, R>::shrink(ThreadFront& front, Wild pointer, Run chunk, Granul
   tags_.set_live(chunk.start, length);
   put_away(front, tail);
   return true;
+}
+
+// Whole pages get another address, which spares copying and faults. Null, with the chunk unchanged, where
+// that cannot be. No sweep looks on: it would miss what moves from where it has not been to where it was, and
+// writes to pages that it knew elsewhere.
+template <MemoryPlatform P, Revoker R>
+auto Allocator<P, R>::move_pages(ThreadFront& front, Wild old, Run chunk, Granules length, size_t size)
+    -> Payload {
+  const size_t bytes = chunk.length << kGranuleShift, page = space_.page_size();
+  if (Pointers::kCapabilities || !kFreebufMode || bytes < options_.unmap || length <= chunk.length) return {};
+  if ((address(chunk.start) | bytes) % page != 0) return {};
+  wait_if_asked();
+  if (!(claim_chunk(old, chunk.start, "realloc") == chunk)) reject(old, "realloc");
+  Run run;
+  MoveResult result = MoveResult::refused;
+  if (sweep_lock_.try_lock()) {
+    if (may_move_now()) result = move_to_new(chunk, length, &run);
+    sweep_lock_.unlock();
+  }
+  if (result == MoveResult::moved) {
+    heap_.forget_zero({run.start, chunk.length});
+    heap_.cleanse({run.start + chunk.length, length - chunk.length});
+  }
+  // What was lost is spent: never freed, never looked at.
+  if (!run.empty()) tags_.set_live(run.start, run.length);
+  if (result != MoveResult::moved) {
+    tags_.set_live(chunk.start, chunk.length);
+    return {};
+  }
+  publish_gauges();
+  put_away(front, chunk);
+  return hand_out(run.start, run.length, size);
+}
+
+// Under the sweep lock. Nor while what the last sweep tracked is being let go of.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::may_move_now() {
+  if (sweep_is_open()) return false;
+  if constexpr (requires { revoker_.leftover(); }) {
+    if (revoker_.leftover()) return false;
+  }
+  return true;
+}
+
+// Under the sweep lock. The run is empty where nothing has changed.
+template <MemoryPlatform P, Revoker R>
+MoveResult Allocator<P, R>::move_to_new(Run chunk, Granules length, Run* run) {
+  const Granules page = space_.page_size() >> kGranuleShift;
+  const size_t first = space_.platform().movable(address(chunk.start), chunk.length << kGranuleShift);
+  if (first == 0) return MoveResult::refused;
+  {
+    LockGuard guard(heap_.lock());
+    *run = heap_.take_aligned(length, page);
+  }
+  if (run->empty()) return MoveResult::refused;
+  return move_or_copy(address(chunk.start), address(run->start), chunk.length << kGranuleShift, first);
+}
+
+// A mapping at a time: earlier moves have left borders; of the first mapping `part` bytes can be moved. What
+// cannot be moved is copied, so that there is no way back but from what is lost, and then there is one.
+template <MemoryPlatform P, Revoker R>
+MoveResult Allocator<P, R>::move_or_copy(Address from, Address to, size_t bytes, size_t part) {
+  auto& platform = space_.platform();
+  const auto copy = [&](Address target, Address source, size_t size) {
+    memcpy(platform.pointer(target), platform.pointer(source), size);
+  };
+  for (size_t done = 0;;) {
+    MoveResult result = MoveResult::refused;
+    if (part == 0)
+      part = bytes - done;
+    else
+      result = platform.move(from + done, to + done, part);
+    if (result == MoveResult::lost) {
+      copy(from, to, done);
+      return result;
+    }
+    if (result == MoveResult::refused) copy(to + done, from + done, part);
+    done += part;
+    if (done == bytes) return MoveResult::moved;
+    part = platform.movable(from + done, bytes - done);
+  }
 }
 
 template <MemoryPlatform P, Revoker R>

@@ -240,10 +240,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
       space_.tables(),
       {place, place + (place_ != nullptr ? sizeof(StatsPage) : 0)},
       [](void* context, Granule granule) { return self(context)->painted_chunk_at(granule); },
-      [](void* context, Granule granule) {
-        const Run chunk = self(context)->tags_.covering(granule, kLargeChunk);
-        return chunk.length < kLargeChunk ? chunk : Run{};
-      },
+      [](void* context, Granule granule) { return self(context)->tags_.covering(granule, granule); },
       [](void* context, Run chunk) { return self(context)->is_trapped(chunk); },
       [](void* context, bool still) { self(context)->freeze(still); },
       [](void* context) { return self(context)->fork_waits_.load(std::memory_order_relaxed); },
@@ -318,24 +315,38 @@ bool Allocator<P, R>::is_trapped(Run chunk) {
   return with_quarantine([&] { return quarantine_.is_trapped_locked(chunk); });
 }
 
+// All at once, and only its head's tags are touched: word by word a chunk of many MiB would bring all the
+// lines of its tags, which are clear, into the caches.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::release_large(Run chunk) {
+  shadow_.unpaint(chunk);
+  if (spent_) heap_.forget_zero(chunk);
+  LockGuard guard(heap_.lock());
+  tags_.clear({chunk.start, 7});
+  heap_.release(chunk);
+}
+
 // What was painted and not hit goes back to the free pool, in address order.
 template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::release_clear(RevokeFigures& seen) {
+  Granules released = 0;
   {
     LockGuard guard(quarantine_.lock());
     quarantine_.settle_large_locked(shadow_, [&](const LargeChunk& large) {
-      if (!large.trapped) return true;
       const size_t bytes = large.chunk.length << kGranuleShift;
-      if (space_.platform().untrap(address(large.chunk.start), bytes)) return true;
-      shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
-      return false;
+      if (large.trapped && !space_.platform().untrap(address(large.chunk.start), bytes)) {
+        shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
+        return false;
+      }
+      release_large(large.chunk);
+      released += large.chunk.length;
+      return true;
     });
   }
-  Granules released = 0;
   {
     LockGuard guard(heap_.lock());
     heap_.begin_release();
-    released = shadow_.release(heap_.top(), [&](uint64_t word, uint64_t clear) {
+    released += shadow_.release(heap_.top(), [&](uint64_t word, uint64_t clear) {
       if (spent_) heap_.forget_zero({word << 6, 64});
       heap_.release_word(word, clear);
     });

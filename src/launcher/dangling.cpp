@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "platform/linux_registers.hpp"
+#include "platform/live_stack.hpp"
 
 namespace nonreuse::launcher {
 namespace {
 
-constexpr size_t kMostPlaces = 16;           // remembered of one chunk
-constexpr uint64_t kRedZone = 256;           // bytes below the stack pointer that may be in use
-constexpr uint64_t kDescriptorRoom = 16384;  // glibc keeps the thread descriptor at a stack's upper end
+constexpr size_t kMostPlaces = 16;  // remembered of one chunk
 constexpr size_t kBufferBytes = size_t{1} << 20;
 
 class Search {
@@ -66,13 +65,6 @@ class Search {
     }
   }
 
-  // The main stack and those that the C library makes are live from the stack pointer up; others are whole.
-  bool may_be_stack(const ObservedMapping& mapping) const {
-    const size_t size = mapping.range.size();
-    return mapping.main_stack || (mapping.guard_below != 0 &&
-                                  (size == default_stack_ || mapping.guard_below + size == default_stack_));
-  }
-
   // Index of the thread whose stack the mapping is, if there is one; the lowest of several.
   std::optional<size_t> thread_on(const ObservedMapping& mapping) const {
     std::optional<size_t> lowest;
@@ -84,13 +76,11 @@ class Search {
     return lowest;
   }
 
-  uint64_t live_from(const ObservedMapping& mapping, size_t index) const {
-    const ObservedThread& thread = process_.threads()[index];
-    if (!may_be_stack(mapping)) return mapping.range.begin;
-    const bool whole = mapping.main_stack || (mapping.range.contains(thread.thread_pointer) &&
-                                              thread.thread_pointer > thread.stack_pointer &&
-                                              mapping.range.end - thread.thread_pointer <= kDescriptorRoom);
-    return whole ? align_down(thread.stack_pointer - kRedZone, sizeof(uint64_t)) : mapping.range.begin;
+  // Where what is live begins: 0 if everything counts.
+  uint64_t live_from(const ObservedMapping& mapping, const ObservedThread& thread) const {
+    const StackMapping stack{mapping.range, mapping.guard_below, mapping.main_stack};
+    return stack.may_be_stack(default_stack_) ? stack.live_from(thread.stack_pointer, thread.thread_pointer)
+                                              : 0;
   }
 
   void mapping(size_t index) {
@@ -102,7 +92,7 @@ class Search {
     if (const std::optional<size_t> thread = thread_on(mapping); thread) {
       place.kind = Kind::stack;
       place.thread = *thread;
-      range.begin = std::max(range.begin, live_from(mapping, *thread));
+      range.begin = std::max(range.begin, live_from(mapping, process_.threads()[*thread]));
     }
     process_.for_each_used(mapping, [&](Range used) {
       used.begin = std::max(used.begin, range.begin);
@@ -119,7 +109,7 @@ class Search {
       const size_t got = process_.read(at, buffer_.data(), wanted);
       for (size_t i = 0; i < got / sizeof(uint64_t); ++i) f(buffer_[i], at + i * sizeof(uint64_t));
       // Skip the page that cannot be read.
-      at = got == wanted ? at + wanted : align_down(at + got, 4096) + 4096;
+      at = got == wanted ? at + wanted : align_down(at + got, page_) + page_;
     }
   }
 
@@ -161,6 +151,7 @@ class Search {
   const ObservedProcess& process_;
   const std::vector<ObservedMapping>& mappings_;
   const HeapImage& heap_;
+  const size_t page_ = page_bytes();
   size_t default_stack_ = 0;
   std::vector<uint64_t> buffer_;
   std::map<size_t, DanglingChunk> found_;

@@ -2,7 +2,6 @@
 
 #include <elf.h>
 #include <fmt/format.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include <string_view>
 
 #include "base/statistics_report.hpp"
+#include "launcher/process_memory.hpp"
 #include "launcher/program.hpp"
 #include "launcher/summary.hpp"
 
@@ -25,26 +25,6 @@ namespace {
 
 constexpr size_t kHeadBytes = 4096;  // of a module: its header and program headers
 constexpr size_t kMostNotes = 64 * 1024;
-
-// Memory of another process.
-class Memory {
- public:
-  explicit Memory(pid_t process) : process_(process) {}
-  // Bytes read from the start of `to`; 0 and errno.
-  size_t read(Address from, std::span<std::byte> to) const {
-    const iovec local{to.data(), to.size()};
-    const iovec remote{reinterpret_cast<void*>(static_cast<uintptr_t>(from)), to.size()};
-    const ssize_t got = process_vm_readv(process_, &local, 1, &remote, 1, 0);
-    return got < 0 ? 0 : static_cast<size_t>(got);
-  }
-  template <class T>
-  bool read_object(Address from, T& to) const {
-    return read(from, std::as_writable_bytes(std::span(&to, 1))) == sizeof to;
-  }
-
- private:
-  pid_t process_;
-};
 
 struct Module {
   Address begin;
@@ -55,32 +35,13 @@ std::string proc(pid_t process, const char* file) {
   return fmt::format("/proc/{}/{}", process, file);
 }
 
-// A line of /proc/PID/maps: "begin-end rwxp offset device inode name". True for the beginning of a file that
-// can be read.
-bool starts_file(const char* line, Module& module) {
-  char* at = nullptr;
-  module.begin = std::strtoul(line, &at, 16);
-  if (*at != '-') return false;
-  std::strtoul(at + 1, &at, 16);
-  if (at[0] != ' ' || at[1] != 'r') return false;
-  if (std::strtoul(at + 6, &at, 16) != 0 || *at != ' ') return false;
-  const char* inode = strchr(at + 1, ' ');
-  if (inode == nullptr || std::strtoul(inode, &at, 10) == 0) return false;
-  module.ours_by_name = strstr(at, "libdlmalloc_nonreuse") != nullptr;
-  return true;
-}
-
-// The first mapping of every file that is mapped. False: the list may not be read; errno.
-bool read_modules(pid_t process, std::vector<Module>& modules) {
-  std::FILE* file = std::fopen(proc(process, "maps").c_str(), "re");
-  if (file == nullptr) return false;
-  char line[4500];
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    Module module{};
-    if (starts_file(line, module)) modules.push_back(module);
-  }
-  std::fclose(file);
-  return true;
+// The first mapping of every file that is mapped. 0, or the errno of why the list may not be read.
+int read_modules(const ProcessMemory& memory, std::vector<Module>& modules) {
+  return memory.each_mapping([&](const Mapping& mapping) {
+    if (!mapping.readable || mapping.offset != 0 || mapping.device == 0) return;
+    const std::string_view name(mapping.name, mapping.name_size);
+    modules.push_back({mapping.range.begin, name.find("libdlmalloc_nonreuse") != name.npos});
+  });
 }
 
 // The page's address in the number that follows the note's name, or 0.
@@ -107,9 +68,9 @@ Address find_note(std::span<const std::byte> notes, Address at, size_t alignment
 }
 
 // The address of the page of the module that is mapped at `begin`, or 0.
-Address find_page(const Memory& memory, Address begin) {
+Address find_page(const ProcessMemory& memory, Address begin) {
   alignas(8) std::byte head[kHeadBytes];
-  const size_t got = memory.read(begin, head);
+  const size_t got = memory.read(begin, head, sizeof head);
   Elf64_Ehdr header;
   if (got < sizeof header) return 0;
   memcpy(&header, head, sizeof header);
@@ -124,11 +85,9 @@ Address find_page(const Memory& memory, Address begin) {
   for (const Elf64_Phdr& segment : segments) {
     if (segment.p_type == PT_LOAD && segment.p_offset == 0) bias = begin - segment.p_vaddr;
   }
-  std::vector<std::byte> notes;
   for (const Elf64_Phdr& segment : segments) {
     if (segment.p_type != PT_NOTE || segment.p_memsz > kMostNotes) continue;
-    notes.resize(segment.p_memsz);
-    notes.resize(memory.read(bias + segment.p_vaddr, notes));
+    const auto notes = memory.read_array<std::byte>(bias + segment.p_vaddr, segment.p_memsz);
     const Address page = find_note(notes, bias + segment.p_vaddr, segment.p_align == 8 ? 8 : 4);
     if (page != 0) return page;
   }
@@ -136,11 +95,11 @@ Address find_page(const Memory& memory, Address begin) {
 }
 
 // A copy that nobody wrote to meanwhile, if one can be had soon.
-bool read_page(const Memory& memory, Address at, StatsPage& page) {
+bool read_page(const ProcessMemory& memory, Address at, StatsPage& page) {
   for (int attempt = 0; attempt < 50; ++attempt) {
     uint64_t sequence = 0;
-    if (!memory.read_object(at, page) || page.magic != kStatsPageMagic) return false;
-    if (!memory.read_object(at + offsetof(StatsPage, sequence), sequence)) return false;
+    if (!memory.read_value(at, page) || page.magic != kStatsPageMagic) return false;
+    if (!memory.read_value(at + offsetof(StatsPage, sequence), sequence)) return false;
     if (page.sequence == sequence && sequence % 2 == 0) return true;
     usleep(200);
   }
@@ -192,15 +151,14 @@ std::string why(pid_t process, Sight sight) {
 }  // namespace
 
 Sight observe(pid_t process, StatsPage& page) {
+  const ProcessMemory memory(process);
   std::vector<Module> modules;
-  if (!read_modules(process, modules)) {
-    return errno == ENOENT || errno == ESRCH ? Sight::gone : Sight::not_permitted;
-  }
+  if (const int error = read_modules(memory, modules); error != 0)
+    return error == ENOENT || error == ESRCH ? Sight::gone : Sight::not_permitted;
   const bool ours =
       std::any_of(modules.begin(), modules.end(), [](const Module& m) { return m.ours_by_name; });
   // The preloaded library is looked at first; a program that is linked with it has the note itself.
   std::stable_partition(modules.begin(), modules.end(), [](const Module& m) { return m.ours_by_name; });
-  const Memory memory(process);
   for (const Module& module : modules) {
     errno = 0;
     const Address at = find_page(memory, module.begin);

@@ -29,6 +29,7 @@
 #include "launcher/summary.hpp"
 #include "launcher/top.hpp"
 #include "launcher/trace_commands.hpp"
+#include "launcher/write_all.hpp"
 #include "nonreuse_version.hpp"
 
 namespace nonreuse::launcher {
@@ -83,16 +84,6 @@ uint64_t wall_clock_ns() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
-void write_all(int descriptor, const std::string& text) {
-  size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;
-    done += static_cast<size_t>(written);
-  }
 }
 
 int open_summary(const RunRequest& request) {

@@ -89,9 +89,9 @@ int await_stop(pid_t thread) {
 
 std::string ObservedProcess::command() const {
   char path[PATH_MAX];
-  const ssize_t size = readlink(fmt::format("/proc/{}/exe", process_).c_str(), path, sizeof path);
+  const ssize_t size = readlink(fmt::format("/proc/{}/exe", id()).c_str(), path, sizeof path);
   if (size > 0) return {path, static_cast<size_t>(size)};
-  std::ifstream file(fmt::format("/proc/{}/comm", process_));
+  std::ifstream file(fmt::format("/proc/{}/comm", id()));
   std::string name;
   std::getline(file, name);
   return name;
@@ -116,27 +116,26 @@ ObservedProcess::Seized ObservedProcess::seize(pid_t id) {
 // True if there were any.
 bool ObservedProcess::stop_new_threads() {
   bool any = false;
-  for (const pid_t id : thread_ids(process_)) {
-    const auto is_known = [id](const ObservedThread& thread) { return thread.id == id; };
+  for (const pid_t thread : thread_ids(id())) {
+    const auto is_known = [thread](const ObservedThread& known) { return known.id == thread; };
     if (std::any_of(threads_.begin(), threads_.end(), is_known)) continue;
-    Seized seized = seize(id);
+    Seized seized = seize(thread);
     // A sweep of the process's own may be tracing it just now.
-    for (int look = 0; seized == Seized::no && look < kPatience / 2 && tracer_of(process_) != 0; ++look) {
+    for (int look = 0; seized == Seized::no && look < kPatience / 2 && tracer_of(id()) != 0; ++look) {
       nap();
-      seized = seize(id);
+      seized = seize(thread);
     }
-    if (seized == Seized::no) throw Failure(kCannotRunStatus, reason_against(process_, errno));
+    if (seized == Seized::no) throw Failure(kCannotRunStatus, reason_against(id(), errno));
     any = any || seized == Seized::yes;
   }
   return any;
 }
 
 void ObservedProcess::stop() {
-  if (kill(process_, 0) != 0 && errno == ESRCH)
-    throw Failure(kCannotRunStatus, reason_against(process_, ESRCH));
+  if (kill(id(), 0) != 0 && errno == ESRCH) throw Failure(kCannotRunStatus, reason_against(id(), ESRCH));
   while (stop_new_threads()) {
   }
-  if (threads_.empty()) throw Failure(kCannotRunStatus, fmt::format("process {} has ended", process_));
+  if (threads_.empty()) throw Failure(kCannotRunStatus, fmt::format("process {} has ended", id()));
 }
 
 void ObservedProcess::resume() {
@@ -165,28 +164,10 @@ void ObservedProcess::read_registers(ObservedThread& thread) const {
   }
 }
 
-size_t ObservedProcess::read(uint64_t from, void* to, size_t size) const {
-  size_t done = 0;
-  while (done < size) {
-    iovec local{static_cast<char*>(to) + done, size - done};
-    iovec remote{reinterpret_cast<void*>(from + done), size - done};
-    const ssize_t got = process_vm_readv(process_, &local, 1, &remote, 1, 0);
-    if (got <= 0) break;
-    done += static_cast<size_t>(got);
-  }
-  return done;
-}
-
 std::vector<ObservedMapping> ObservedProcess::mappings() const {
-  std::vector<char> buffer(65536);
-  MapsReader reader(buffer.data(), buffer.size());
-  const std::string path = fmt::format("/proc/{}/maps", process_);
-  if (!reader.open(path.c_str()))
-    throw Failure(kCannotRunStatus, reason_against(process_, static_cast<int>(-reader.error())));
   std::vector<ObservedMapping> list;
   Range guard;
-  Mapping mapping;
-  while (reader.next(mapping)) {
+  const int error = each_mapping([&](const Mapping& mapping) {
     ObservedMapping seen;
     seen.range = mapping.range;
     seen.readable = mapping.readable;
@@ -199,23 +180,23 @@ std::vector<ObservedMapping> ObservedProcess::mappings() const {
     if (plain && guard.end == seen.range.begin) seen.guard_below = guard.size();
     guard = !seen.readable && !seen.writable && !seen.shared ? seen.range : Range{};
     list.push_back(std::move(seen));
-  }
-  reader.close();
+  });
+  if (error != 0) throw Failure(kCannotRunStatus, reason_against(id(), error));
   return list;
 }
 
 size_t ObservedProcess::default_stack_bytes() const {
   rlimit limit{};
-  if (prlimit(process_, RLIMIT_STACK, nullptr, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+  if (prlimit(id(), RLIMIT_STACK, nullptr, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
     return size_t{2} << 20;
-  return align_up(limit.rlim_cur, static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));
+  return align_up(limit.rlim_cur, page_bytes());
 }
 
 // An entry for each page; none where the list cannot be read.
 std::vector<uint64_t> ObservedProcess::page_entries(Range range) const {
-  const int file = open(fmt::format("/proc/{}/pagemap", process_).c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = open(fmt::format("/proc/{}/pagemap", id()).c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return {};
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t page = page_bytes();
   std::vector<uint64_t> entries(range.size() / page);
   const ssize_t wanted = static_cast<ssize_t>(entries.size() * sizeof(uint64_t));
   const ssize_t got = pread(file, entries.data(), static_cast<size_t>(wanted),

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/types.hpp"
-#include "platform/linux_maps.hpp"
+#include "launcher/process_memory.hpp"
 
 namespace nonreuse::launcher {
 
@@ -28,14 +28,13 @@ struct ObservedThread {
   uint64_t stack_pointer = 0, program_counter = 0, thread_pointer = 0;
 };
 
-class ObservedProcess {
+class ObservedProcess : public ProcessMemory {
  public:
-  explicit ObservedProcess(pid_t process) : process_(process) {}
+  explicit ObservedProcess(pid_t process) : ProcessMemory(process) {}
   ~ObservedProcess() { resume(); }
   ObservedProcess(const ObservedProcess&) = delete;
   ObservedProcess& operator=(const ObservedProcess&) = delete;
 
-  pid_t id() const { return process_; }
   std::string command() const;  // path of its program, or its name
 
   // Stops every thread and reads registers; they go on when this object ends. Throws Failure with a line that
@@ -43,20 +42,6 @@ class ObservedProcess {
   void stop();
   void resume();
   const std::vector<ObservedThread>& threads() const { return threads_; }
-
-  // Copies [from, from + size) as far as it can be read; the number of bytes.
-  size_t read(uint64_t from, void* to, size_t size) const;
-  template <class T>
-  bool read_value(uint64_t from, T& value) const {
-    return read(from, &value, sizeof value) == sizeof value;
-  }
-  template <class T>
-  std::vector<T> read_array(uint64_t from, size_t count) const {
-    std::vector<T> values(count);
-    const size_t got = read(from, values.data(), count * sizeof(T));
-    values.resize(got / sizeof(T));
-    return values;
-  }
 
   // Read anew each time. Throws Failure.
   std::vector<ObservedMapping> mappings() const;
@@ -73,7 +58,6 @@ class ObservedProcess {
   void read_registers(ObservedThread& thread) const;
   std::vector<uint64_t> page_entries(Range range) const;
 
-  pid_t process_;
   std::vector<ObservedThread> threads_;
 };
 

@@ -18,18 +18,10 @@
 #include "base/heap_descriptor.hpp"
 #include "launcher/dangling_report.hpp"
 #include "launcher/program.hpp"
+#include "launcher/write_all.hpp"
 
 namespace nonreuse::launcher {
 namespace {
-
-void write_all(int descriptor, const std::string& text) {
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t written = write(descriptor, text.data() + done, text.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;
-    done += static_cast<size_t>(written);
-  }
-}
 
 bool read_message(int connection, ReportMessage& message) {
   auto* at = reinterpret_cast<char*>(&message);
@@ -83,7 +75,10 @@ class Listener {
   }
 
   void answer(int connection, const ReportMessage& message) {
-    if (message.kind != ReportKind::at_exit) return write_all(connection, history_text(message));
+    if (message.kind != ReportKind::at_exit) {
+      write_all(connection, history_text(message));
+      return;
+    }
     if (!request_.dangling) return;
     try {
       reports_.push_back(report_on(static_cast<pid_t>(message.process), message.descriptor,

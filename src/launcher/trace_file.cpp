@@ -15,6 +15,7 @@
 
 #include "launcher/program.hpp"
 #include "launcher/trace_reader.hpp"
+#include "launcher/write_all.hpp"
 
 namespace nonreuse::launcher {
 namespace {
@@ -41,17 +42,6 @@ bool is_packed(std::span<const uint8_t> bytes) {
   return bytes.size() >= sizeof kZstdMagic && memcmp(bytes.data(), kZstdMagic, sizeof kZstdMagic) == 0;
 }
 
-bool write_all(int descriptor, const uint8_t* bytes, size_t size) {
-  while (size > 0) {
-    const ssize_t written = write(descriptor, bytes, size);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return false;
-    bytes += written;
-    size -= static_cast<size_t>(written);
-  }
-  return true;
-}
-
 // Streams `bytes` through zstd to the descriptor.
 bool compress_to(int descriptor, std::span<const uint8_t> bytes) {
   const std::unique_ptr<ZSTD_CCtx, size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
@@ -63,7 +53,8 @@ bool compress_to(int descriptor, std::span<const uint8_t> bytes) {
   for (size_t left = 1; left != 0;) {
     ZSTD_outBuffer output{out.data(), out.size(), 0};
     left = ZSTD_compressStream2(context.get(), &output, &input, ZSTD_e_end);
-    if (ZSTD_isError(left) || !write_all(descriptor, out.data(), output.pos)) return false;
+    if (ZSTD_isError(left) || !write_all(descriptor, {reinterpret_cast<const char*>(out.data()), output.pos}))
+      return false;
   }
   return true;
 }

@@ -41,8 +41,7 @@ void* allocate_aligned(size_t alignment, size_t size) {
                  Payload{}, WatchedAligned(alignment, size)));
 }
 
-NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
-  if (payload == nullptr) return;
+NONREUSE_NOINLINE void release_watched(void* payload, const char* call) {
   const bool done = with_front(
       [=](ThreadFront& front) {
         process_heap.free(front, Wild(payload), call);
@@ -50,6 +49,15 @@ NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
       },
       false, WatchedFree(payload));
   if (!done) process_heap.abandon(Wild(payload), call);
+}
+
+// Nothing is left to do after the heap's part, so that it needs no frame of ours.
+NONREUSE_ALWAYS_INLINE void release(void* payload, const char* call = "free") {
+  if (payload == nullptr) return;
+  ThreadFront* const front = thread_front;
+  if (front == nullptr || WatchedFree::probed()) [[unlikely]]
+    return release_watched(payload, call);
+  process_heap.free(*front, Wild(payload), call);
 }
 
 void* reallocate(void* old, size_t size) {

@@ -21,7 +21,7 @@ namespace nonreuse {
 
 // Granules whose known-zero state shares one bit; and granules under one bit of the shadow's summaries.
 inline constexpr unsigned kZeroBlockShift = 8;  // 4 KiB of heap
-inline constexpr unsigned kSummaryShift = 12;   // 64 KiB of heap
+inline constexpr unsigned kSummaryShift = 6;    // one word of the bitmaps, 1 KiB of heap
 
 template <MemoryPlatform P>
 class AddressSpace {
@@ -120,8 +120,8 @@ class AddressSpace {
   static size_t table_bytes(size_t table, Granules granules) {
     constexpr unsigned kBlocks = kSummaryShift + 3;
     constexpr unsigned kShift[kTableCount] = {0, 3, 3, 3, kBlocks, kZeroBlockShift + 3, 3, kBlocks, kBlocks};
-    // Walks over the bitmaps read whole summary blocks: up to 512 bytes past the last granule's bit.
-    return (granules >> kShift[table]) + (size_t{1} << (kSummaryShift - 3));
+    // Walks over the bitmaps read whole words of them.
+    return (granules >> kShift[table]) + 2 * sizeof(uint64_t);
   }
 
   // Virtual space only, so well ahead of need where the system allows it, else exactly what is needed.

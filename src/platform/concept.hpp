@@ -15,6 +15,12 @@ enum class CommitResult : uint8_t {
   occupied,   // somebody else has mapped memory there
 };
 
+enum class MoveResult : uint8_t {
+  moved,
+  refused,  // nothing has changed
+  lost,     // `from` has not changed; `to` is committed no more, and there is no memory to commit it again
+};
+
 // Address space that the heap may commit piece by piece.
 struct AddressClaim {
   Address base = 0;  // page-aligned
@@ -41,8 +47,17 @@ concept MemoryPlatform = requires(P& platform, Address address, size_t bytes) {
   // As discard, and every later access stops the program, until untrap. False: nothing has changed.
   { platform.trap(address, bytes) } -> std::same_as<bool>;
   { platform.untrap(address, bytes) } -> std::same_as<bool>;
+  // Of these pages, how many bytes from the first on may be moved at once, by all that can be told before;
+  // nobody else changes their mappings. 0: the first may not.
+  { platform.movable(address, bytes) } -> std::same_as<size_t>;
+  // Of what movable() said. The pages at `from` are at the second address afterwards, in place of what was
+  // there; `from` stays committed and reads as zeroes. Both are committed, and do not overlap. Much faster
+  // than to copy many pages.
+  { platform.move(address, address, bytes) } -> std::same_as<MoveResult>;
   // Writes zeroes to committed memory, any alignment.
   { platform.zero(address, bytes) } -> std::same_as<void>;
+  // The same for a few 16-byte multiples, at such a multiple: inline where that is faster.
+  { platform.zero_short(address, bytes) } -> std::same_as<void>;
   // Writes zeroes where committed memory is not zero. True where anything was not. 16-byte multiples.
   { platform.make_zero(address, bytes) } -> std::same_as<bool>;
 };

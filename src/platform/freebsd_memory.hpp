@@ -27,7 +27,10 @@ class FreebsdMemory {
   bool discard(Address address, size_t bytes);
   bool trap(Address address, size_t bytes);
   bool untrap(Address address, size_t bytes);
+  size_t movable(Address, size_t) { return 0; }
+  MoveResult move(Address, Address, size_t) { return MoveResult::refused; }  // no such call
   void zero(Address address, size_t bytes);
+  void zero_short(Address address, size_t bytes) { zero(address, bytes); }
   bool make_zero(Address address, size_t bytes);
 
 #if defined(__CHERI_PURE_CAPABILITY__)

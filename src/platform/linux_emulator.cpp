@@ -2,7 +2,9 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "platform/linux_syscall.hpp"
@@ -69,13 +71,22 @@ bool note_others() {
   return true;
 }
 
+// unshare(2) does nothing for a process of one thread when it is asked for this alone, and refuses otherwise.
+// To look at the process's own directory in /proc takes as long as all else that the library does at a start.
+// A filter may end a process for calls that it does not know.
+bool has_one_thread() {
+  if (sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0)
+    return !sys::failed(sys::call(SYS_unshare, CLONE_THREAD));
+  struct stat status;
+  constexpr nlink_t kOneThread = 3;
+  return sys::failed(sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &status, 0)) ||
+         status.st_nlink == kOneThread;
+}
+
 // Before the program starts any thread, unless the library is loaded late. On a machine of its own a process
 // has one thread now, and that is all that is asked.
 __attribute__((constructor(101))) void at_start() {
-  struct stat status;
-  constexpr nlink_t kOneThread = 3;
-  if (sys::failed(sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &status, 0))) return;
-  if (status.st_nlink == kOneThread || !runs_on_another_machine()) return;
+  if (has_one_thread() || !runs_on_another_machine()) return;
   known.present = true;
   if (os::single_threaded()) note_others();
 }

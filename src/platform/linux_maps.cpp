@@ -80,6 +80,7 @@ bool parse(const char* line, const char* end, Mapping& mapping) {
   mapping.writable = write == 'w';
   mapping.shared = sharing == 's';
   mapping.device = make_device(major, minor);
+  mapping.offset = offset;
   mapping.name = fields.at();
   mapping.name_size = fields.left();
   return true;

@@ -14,6 +14,7 @@ struct Mapping {
   uint64_t device;   // make_device(major, minor) of the file system the file lies on; 0 for none
   const char* name;  // not terminated; valid until the next call of next(); empty for plain anonymous memory
   size_t name_size;  // names longer than the buffer are cut
+  uint64_t offset = 0;      // of its begin in the file
   uintptr_t following = 0;  // where the next mapping begins; 0 if that was not read yet
 };
 

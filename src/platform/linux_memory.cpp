@@ -1,8 +1,11 @@
 #include "platform/linux_memory.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "base/settings.hpp"
 #include "platform/linux_syscall.hpp"
@@ -41,6 +44,76 @@ bool giving_back_clears(size_t page) {
     known.store(answer, std::memory_order_relaxed);
   }
   return answer == kYes;
+}
+
+constexpr int kDontUnmap = 4;  // MREMAP_DONTUNMAP, since Linux 5.7
+constexpr int kMoveAndKeep = MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap;
+constexpr size_t kMostMappings = 8000;  // of 65530 that the kernel allows (vm.max_map_count)
+constexpr int kAdviseCold = 20;         // MADV_COLD, since Linux 5.4
+
+// linux/fs.h, since Linux 6.11: what /proc/self/maps says of one address.
+struct MappingQuery {
+  uint64_t size = sizeof(MappingQuery), query_flags = 0, address = 0;
+  uint64_t begin = 0, end = 0, flags = 0, page_size = 0, offset = 0, inode = 0;
+  uint32_t device_major = 0, device_minor = 0, name_size = 0, build_id_size = 0;
+  uint64_t name = 0, build_id = 0;
+};
+static_assert(sizeof(MappingQuery) == 104);
+constexpr unsigned long kQueryMapping = _IOWR('f', 17, MappingQuery);
+constexpr uint64_t kReadableAndWritable = 3, kPlainFlags = 15;  // of these, neither executable nor shared
+
+// The bytes of one mapping, which the program has left as it was. From Linux 6.17 on a move of several moves
+// some of them and fails then; and what was done to a mapping would travel with the pages. Kernels that
+// cannot tell count as no.
+size_t plain_bytes(uintptr_t at, size_t bytes, size_t page) {
+  const long file = sys::call(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+  if (sys::failed(file)) return 0;
+  MappingQuery query;
+  query.address = at;
+  const bool told = !sys::failed(sys::call(SYS_ioctl, file, kQueryMapping, &query));
+  sys::call(SYS_close, file);
+  if (!told || query.begin > at || query.end <= at || query.inode != 0) return 0;
+  if ((query.flags & kPlainFlags) != kReadableAndWritable) return 0;
+  // A move unlocks the whole mapping (mlock(2)). A locked one refuses this advice, which concerns a page that
+  // is about to be left.
+  if (sys::failed(sys::call(SYS_madvise, at, page, kAdviseCold))) return 0;
+  return query.end - at < bytes ? query.end - at : bytes;
+}
+
+// Whether pages can be moved so that their old place stays mapped. Older kernels refuse; emulators may do
+// something else. Asked once.
+bool moving_works(size_t page) {
+  enum : uint8_t { kUnknown, kYes, kNo };
+  static constinit std::atomic<uint8_t> known{kUnknown};
+  uint8_t answer = known.load(std::memory_order_relaxed);
+  if (answer == kUnknown) {
+    const uintptr_t at = map_test_pages(2 * page, MAP_PRIVATE);
+    if (at == 0) return false;
+    auto* const from = reinterpret_cast<volatile uint64_t*>(at);
+    auto* const to = reinterpret_cast<volatile uint64_t*>(at + page);
+    *from = 1;
+    unsigned char resident = 0;
+    const bool done =
+        sys::call(SYS_mremap, at, page, page, kMoveAndKeep, at + page) == static_cast<long>(at + page) &&
+        !sys::failed(sys::call(SYS_mincore, at, page, &resident)) && *to == 1 && *from == 0;
+    answer = done ? kYes : kNo;
+    sys::call(SYS_munmap, at, 2 * page);
+    known.store(answer, std::memory_order_relaxed);
+  }
+  return answer == kYes;
+}
+
+// 0: they cannot be seen.
+size_t count_mappings() {
+  const long file = sys::call(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+  if (sys::failed(file)) return 0;
+  size_t lines = 0;
+  char text[4096];
+  for (long got; (got = sys::call(SYS_read, file, text, sizeof text)) > 0;) {
+    for (long i = 0; i < got; ++i) lines += text[i] == '\n';
+  }
+  sys::call(SYS_close, file);
+  return lines;
 }
 
 // The one region of a build without HAVE_MMAP: uninitialised static data, backed when touched.
@@ -150,6 +223,32 @@ bool LinuxMemory::untrap(uintptr_t address, size_t bytes) {
   if (sys::failed(sys::call(SYS_mprotect, address, bytes, kReadWrite))) return false;
   traps_left_.fetch_add(1, std::memory_order_relaxed);
   return true;
+}
+
+size_t LinuxMemory::movable(uintptr_t from, size_t bytes) {
+  // A filter may stop a process for calls that it does not know.
+  if (!kHaveMmap || reserved_ || sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0) return 0;
+  return moving_works(page_size_) && may_move() ? plain_bytes(from, bytes, page_size_) : 0;
+}
+
+bool LinuxMemory::may_move() {
+  const int left = moves_left_.fetch_sub(1, std::memory_order_relaxed);
+  if (left > 0) return true;
+  // Where there are too many mappings, or they cannot be counted, that many moves are refused before the next
+  // look.
+  if (left > -kMovesBetweenCounts && left != 0) return false;
+  const size_t mappings = count_mappings();
+  const bool few = mappings != 0 && mappings < kMostMappings;
+  moves_left_.store(few ? kMovesBetweenCounts : -1, std::memory_order_relaxed);
+  return few;
+}
+
+// mremap(2) clears the way first, and may fail then.
+MoveResult LinuxMemory::move(uintptr_t from, uintptr_t to, size_t bytes) {
+  const long got = sys::call(SYS_mremap, from, bytes, bytes, kMoveAndKeep, to);
+  if (!sys::failed(got)) return MoveResult::moved;
+  const long again = map_fresh(to, bytes, kReadWrite, kAnonymous | MAP_FIXED_NOREPLACE);
+  return !sys::failed(again) || again == -EEXIST ? MoveResult::refused : MoveResult::lost;
 }
 
 void LinuxMemory::zero(uintptr_t address, size_t bytes) {

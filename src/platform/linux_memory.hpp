@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "platform/attributes.hpp"
 #include "platform/concept.hpp"
 
 namespace nonreuse {
@@ -23,10 +24,22 @@ class LinuxMemory {
   bool discard(uintptr_t address, size_t bytes);
   bool trap(uintptr_t address, size_t bytes);
   bool untrap(uintptr_t address, size_t bytes);
+  size_t movable(uintptr_t from, size_t bytes);
+  MoveResult move(uintptr_t from, uintptr_t to, size_t bytes);
   void zero(uintptr_t address, size_t bytes);
+  NONREUSE_ALWAYS_INLINE void zero_short(uintptr_t address, size_t bytes) {
+    auto* at = reinterpret_cast<char*>(address);
+    for (char* const end = at + bytes; at != end; at += kGranule) {
+      __asm__("" : "+r"(at));  // keeps the compiler from making it a call again
+      __builtin_memset(at, 0, kGranule);
+    }
+  }
   bool make_zero(uintptr_t address, size_t bytes);
 
  private:
+  static constexpr int kMovesBetweenCounts = 2000;
+
+  bool may_move();
   AddressClaim claim_unreserved(size_t bytes);
   AddressClaim claim_reserved(size_t bytes);
 
@@ -34,6 +47,8 @@ class LinuxMemory {
   bool reserved_ = false;
   // Each trapped range may split a mapping; the kernel allows 65530 of them (vm.max_map_count).
   std::atomic<int> traps_left_{24000};
+  // As may each move, for as long as the process lives; what is left until the mappings are counted.
+  std::atomic<int> moves_left_{kMovesBetweenCounts};
 };
 
 static_assert(MemoryPlatform<LinuxMemory>);

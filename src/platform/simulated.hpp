@@ -22,7 +22,7 @@ namespace nonreuse {
 class SimulatedMemory {
  public:
   enum class Page : uint8_t { unclaimed, uncommitted, committed, discarded, trapped };
-  enum class Call : uint8_t { commit, uncommit, discard, trap, untrap, count };
+  enum class Call : uint8_t { commit, uncommit, discard, trap, untrap, move, count };
 
   static constexpr size_t kUsualPage = 4096;
   static constexpr uint64_t kAlways = 0;
@@ -142,9 +142,40 @@ class SimulatedMemory {
     return true;
   }
 
+  // Of what a test has told to be lost nothing is left at `to`, as if it had never been committed.
+  void lose_move(uint64_t nth) { lose_move_at_ = calls_[index(Call::move)] + nth; }
+  // No more than so many bytes at once may be moved.
+  void limit_moves(size_t most) { most_moved_ = most; }
+  size_t movable(uintptr_t, size_t bytes) { return bytes < most_moved_ ? bytes : most_moved_; }
+  MoveResult move(uintptr_t from, uintptr_t to, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::move, "move", from, bytes)) return MoveResult::refused;
+    expect("move from", from, bytes, {Page::committed, Page::discarded});
+    expect("move to", to, bytes, {Page::committed, Page::discarded});
+    if (calls_[index(Call::move)] == lose_move_at_) {
+      committed_ -= bytes;
+      drop(to, bytes);
+      access(to, bytes, false);
+      mark(to, bytes, Page::uncommitted);
+      return MoveResult::lost;
+    }
+    if (from < to + bytes && to < from + bytes) breach("move onto itself", from, bytes);
+    memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+    drop(from, bytes);
+    mark(from, bytes, Page::discarded);
+    mark(to, bytes, Page::committed);
+    return MoveResult::moved;
+  }
+
   void zero(uintptr_t address, size_t bytes) {
     touch("zero", address, bytes);
     memset(reinterpret_cast<void*>(address), 0, bytes);
+  }
+
+  void zero_short(uintptr_t address, size_t bytes) {
+    if (address % 16 != 0 || bytes % 16 != 0)
+      breach_locked("zero_short of no 16-byte multiple", address, bytes);
+    zero(address, bytes);
   }
 
   bool make_zero(uintptr_t address, size_t bytes) {
@@ -224,7 +255,9 @@ class SimulatedMemory {
   uintptr_t base_ = 0;
   size_t bytes_;
   size_t committed_ = 0, limit_ = ~size_t{0};
+  size_t most_moved_ = SIZE_MAX;
   bool refuse_claim_ = false, protect_ = true;
+  uint64_t lose_move_at_ = kNever;
   std::vector<Page> pages_;
   std::vector<std::pair<size_t, size_t>> occupied_;
   std::vector<std::string> breaches_;

@@ -17,7 +17,17 @@ inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
   for (; bytes > 0; bytes -= part, part = page_size) {
     if (part > bytes) part = bytes;
     if (part >= page_size / 4) dirty |= __atomic_exchange_n(word, 0, __ATOMIC_RELAXED) != 0;
-    for (auto* const stop = word + part / sizeof(uint64_t); word < stop; word += 2) {
+    auto* const stop = word + part / sizeof(uint64_t);
+    // A line at a time: one branch for eight words, whose loads the compiler may join.
+    for (; word + 8 <= stop; word += 8) {
+      const uint64_t first = (word[0] | word[2]) | (word[4] | word[6]);
+      const uint64_t second = (word[1] | word[3]) | (word[5] | word[7]);
+      if ((first | second) != 0) [[unlikely]] {
+        for (int i = 0; i < 8; ++i) word[i] = 0;
+        dirty = true;
+      }
+    }
+    for (; word < stop; word += 2) {
       if ((word[0] | word[1]) != 0) [[unlikely]] {
         word[0] = 0;
         word[1] = 0;

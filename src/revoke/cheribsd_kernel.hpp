@@ -103,7 +103,10 @@ class CheriBsdRevoker : private detail::OwnCheriBsdKernel, public CheriRevoker<C
     const auto value = [&](const char* name) { return find(environment, name); };
     set(decide_revocation(cheribsd_flags(), privileged,
                           [&](const char* name) { return value(name) != nullptr; }));
-    if (const uint64_t percent = decide_percent(privileged, value); percent != 0) options.percent = percent;
+    if (const uint64_t percent = decide_percent(privileged, value); percent != 0) {
+      options.percent = percent;
+      options.percent_set = true;
+    }
   }
 
  private:

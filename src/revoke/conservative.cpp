@@ -2,17 +2,15 @@
 
 #include <bit>
 
+#include "platform/live_stack.hpp"
 #include "platform/os.hpp"
 #include "platform/probes.hpp"
 #include "platform/spill.hpp"
+#include "revoke/batch.hpp"
 
 namespace nonreuse {
 namespace {
 
-// Bytes below the stack pointer that a function may use without moving it (System V ABI for x86-64: 128).
-constexpr uintptr_t kRedZone = 256;
-// glibc puts the thread descriptor at the upper end of the stack it maps for a thread.
-constexpr uintptr_t kDescriptorRoom = 16384;
 // Smaller mappings are read in the stop: to arm one costs as much. Those up to the other size are as well, as
 // far as the pause allows.
 constexpr size_t kArmedMin = 256 * 1024;
@@ -24,6 +22,10 @@ constexpr uint64_t kStuck = 5'000'000'000;  // nanoseconds without progress
 constexpr uint64_t kWorthHelp = 1'000'000;  // nanoseconds of reading
 constexpr uint64_t kAskingPerMib = 800;     // nanoseconds; to be told of a MiB that none of it was written
 constexpr uint64_t kPerFault = 1'400;       // nanoseconds; the first write to an armed page
+
+StackMapping stack_of(const RootRange& root) {
+  return {root.mapping, root.guard_below, root.main_stack};
+}
 
 }  // namespace
 
@@ -59,8 +61,12 @@ void ConservativeRevoker::begin(const RevokeRequest& request) {
   figures_ = {};
   const KernelChoice kernel = request.options->kernel;
   state_.kernel = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
-  state_.target = {request.base, request.top << kGranuleShift, request.shadow->painted(),
-                   request.shadow->hits(), request.shadow->news()};
+  state_.target = {request.base,
+                   request.top << kGranuleShift,
+                   request.shadow->painted(),
+                   request.shadow->summary(),
+                   request.shadow->hits(),
+                   request.shadow->news()};
   state_.phase = SweepPhase::whole;
   state_.armed_bytes = 0;
   state_.again_bytes = 0;
@@ -345,12 +351,13 @@ void ConservativeRevoker::give(ReadingTask::Kind kind, Range range, RootAccess a
   team_.give({kind, access, range}, scanner_);
 }
 
-// Beside the program no lock is taken: large chunks are left to the stop.
+// Beside the threads large chunks wait for the stop: what is known of them is under a lock.
 void ConservativeRevoker::expand(bool beside) {
-  const auto chunk_at = beside ? state_.request.small_chunk_at : state_.request.chunk_at;
+  const auto chunk_at = beside ? state_.request.chunk_at_unlocked : state_.request.chunk_at;
   figures_.held = state_.request.shadow->expand(
       state_.request.top, [&](Granule granule) { return chunk_at(state_.request.context, granule); },
-      [&](Run chunk) { return scanner_.content(chunk); });
+      [&](Run chunk) { return scanner_.content(chunk); },
+      [&](Run chunk) { return beside && chunk.length >= kLargeChunk; });
 }
 
 void ConservativeRevoker::scan_registers() {
@@ -421,32 +428,19 @@ void ConservativeRevoker::take(const RootRange& root) {
        root.range);
 }
 
-// A stack is live from its thread's stack pointer up; what is below is dead and full of old pointers. This
-// may be said only of a mapping that is a stack and nothing else: the kernel's [stack], or what the C library
-// maps for a thread by default (as large as the stack limit says, with or without the guard below it, and the
-// thread's descriptor at its upper end). Elsewhere, in stacks that programs make themselves too, everything
-// counts.
 bool ConservativeRevoker::may_be_stack(const RootRange& root) {
-  const size_t size = root.mapping.size(), whole = os::default_stack_bytes();
-  return root.main_stack || (root.guard_below != 0 && (size == whole || root.guard_below + size == whole));
+  return stack_of(root).may_be_stack(os::default_stack_bytes());
 }
 
 uintptr_t ConservativeRevoker::live_stack_start(const RootRange& root) const {
-  const Range mapping = root.mapping;
   if (!may_be_stack(root)) return 0;
-  auto start_for = [&](uintptr_t stack_pointer, uintptr_t thread_pointer) -> uintptr_t {
-    if (!mapping.contains(stack_pointer)) return 0;
-    const bool whole_stack =
-        root.main_stack || (mapping.contains(thread_pointer) && thread_pointer > stack_pointer &&
-                            mapping.end - thread_pointer <= kDescriptorRoom);
-    return whole_stack ? align_down(stack_pointer - kRedZone, sizeof(uint64_t)) : 0;
-  };
-  uintptr_t lowest = start_for(self_stack_pointer_, self_thread_pointer_);
+  const StackMapping stack = stack_of(root);
+  uintptr_t lowest = stack.live_from(self_stack_pointer_, self_thread_pointer_);
   // Frames that a signal interrupted may lie below an alternate stack in the same mapping.
-  if (lowest != 0 && os::on_signal_stack_in(mapping)) return 0;
+  if (lowest != 0 && os::on_signal_stack_in(root.mapping)) return 0;
   for (size_t i = 0; i < stopper_.thread_count(); ++i) {
     const StoppedThread& thread = stopper_.thread(i);
-    const uintptr_t start = start_for(thread.stack_pointer, thread.thread_pointer);
+    const uintptr_t start = stack.live_from(thread.stack_pointer, thread.thread_pointer);
     if (start != 0 && (lowest == 0 || start < lowest)) lowest = start;
   }
   return lowest;

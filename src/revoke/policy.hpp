@@ -5,8 +5,12 @@
 // so that small programs cycle in cache, and grows slowly while sweeping takes more than its share of CPU.
 // Where sweeps read memory beside the program, which costs more than to read it in one stop, they wait for
 // more, in proportion: a freed byte then costs what it would have cost, and memory pays, with up to three
-// times as much. Thread-safety: threshold() from any thread; note_sweep() and note_cost() under the sweep
-// lock.
+// times as much.
+// Where sweeping takes several times its share although the minimum has grown, the percentage is not what the
+// program needs: quarantine grows up to four times as far, by 8 MiB at most, until it takes less.
+// A minimum that was set stands for the wish to have it just so, and is not stretched. A percentage that was
+// set is a bound: nothing adapts then, and only the first minimum, or one that was set, lies above it.
+// Thread-safety: threshold() from any thread; note_sweep() and note_cost() under the sweep lock.
 #pragma once
 
 #include <atomic>
@@ -22,10 +26,13 @@ class Policy {
   uint64_t threshold(const Options& options, uint64_t live) const {
     const uint64_t scanned = live + root_bytes_.load(std::memory_order_relaxed);
     uint64_t bytes = scanned / 100 * options.percent;
+    if (options.percent_set) return within(options, bytes, options.min != 0 ? options.min : kStart);
     const uint64_t least = options.min != 0 ? options.min : minimum_.load(std::memory_order_relaxed);
     if (bytes < least) bytes = least;
-    bytes += bytes / 100 * (dearness_.load(std::memory_order_relaxed) - 100);
-    return options.max != 0 && bytes > options.max ? options.max : bytes;
+    uint64_t more = options.min != 0 ? 0 : bytes / 100 * (stretch_.load(std::memory_order_relaxed) - 100);
+    if (more > kStretchMost) more = kStretchMost;
+    const uint64_t dearer = bytes / 100 * (dearness_.load(std::memory_order_relaxed) - 100);
+    return within(options, bytes + (more > dearer ? more : dearer), 0);
   }
 
   // A sweep took `sweep_ns` of CPU; `elapsed_ns` of CPU passed since the one before ended (with this one).
@@ -46,6 +53,7 @@ class Policy {
     if (minimum > cap) minimum = cap;
     if (minimum < kStart) minimum = kStart;
     minimum_.store(minimum, std::memory_order_relaxed);
+    note_stretch(sweep_ns, budget);
   }
 
   // A sweep cost so much CPU time, and would have cost `extra_ns` less in one stop; in nanoseconds.
@@ -66,6 +74,29 @@ class Policy {
   bool must_wait(uint64_t now_ns) const { return now_ns < not_before_.load(std::memory_order_relaxed); }
 
  private:
+  static uint64_t within(const Options& options, uint64_t bytes, uint64_t least) {
+    if (bytes < least) bytes = least;
+    return options.max != 0 && bytes > options.max ? options.max : bytes;
+  }
+
+  // Grows slowly and shrinks slower, with a span between where it stays: what stretches the quarantine lowers
+  // the share in proportion, and would be taken back at once.
+  void note_stretch(uint64_t sweep_ns, uint64_t budget) {
+    uint64_t stretch = stretch_.load(std::memory_order_relaxed);
+    if (sweep_ns * 100 > budget * kMuch)
+      stretch += stretch / 8;
+    else if (sweep_ns * kCalmer < budget * kMuch)
+      stretch -= stretch / 16;
+    if (stretch > kLongest) stretch = kLongest;
+    if (stretch < 100) stretch = 100;
+    stretch_.store(stretch, std::memory_order_relaxed);
+  }
+
+  static constexpr uint64_t kMuch = 4;       // times the share of CPU time
+  static constexpr uint64_t kCalmer = 130;   // percent of a sweep's time that stays below it
+  static constexpr uint64_t kLongest = 400;  // percent
+  // Beyond that a larger heap would pay with much memory for what it needed when it was small.
+  static constexpr uint64_t kStretchMost = 8u << 20;
   static constexpr uint64_t kStart = 1u << 20;
   static constexpr uint64_t kCapMin = 2u << 20;
   static constexpr uint64_t kDearest = 300;
@@ -75,6 +106,7 @@ class Policy {
   std::atomic<uint64_t> minimum_{kStart};
   std::atomic<uint64_t> root_bytes_{0};
   std::atomic<uint64_t> dearness_{100};  // percent
+  std::atomic<uint64_t> stretch_{100};   // percent
   std::atomic<uint64_t> not_before_{0};
 };
 

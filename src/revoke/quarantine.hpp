@@ -195,8 +195,15 @@ class Quarantine {
   }
 
   void paint_entries(Shadow& shadow, const Batch& batch, uint32_t count, Painted& painted) {
-    for (uint32_t i = batch.taken; i < count && painted.twice.empty(); ++i) {
-      paint_chunk(shadow, batch.entries[i].chunk(), painted);
+    Shadow::Brush brush(shadow);
+    for (uint32_t i = batch.taken; i < count; ++i) {
+      const Run chunk = batch.entries[i].chunk();
+      if (!brush.paint(chunk)) {
+        painted.twice = chunk;
+        return;
+      }
+      ++painted.chunks;
+      painted.granules += chunk.length;
     }
   }
 

@@ -31,8 +31,8 @@ struct RevokeRequest {
   Range extra;                // more of it (may be empty)
   // The painted chunk around a granule, or an empty run.
   Run (*chunk_at)(void* context, Granule granule);
-  // The same without a lock: an empty run for large chunks, too.
-  Run (*small_chunk_at)(void* context, Granule granule);
+  // The same without a lock, and slower for large chunks.
+  Run (*chunk_at_unlocked)(void* context, Granule granule);
   // True where the chunk's content was given back and touching it would stop the program.
   bool (*is_trapped)(void* context, Run chunk);
   // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false

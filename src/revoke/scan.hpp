@@ -13,6 +13,7 @@ struct ScanTarget {
   uintptr_t base;
   size_t extent;            // bytes
   const uint64_t* painted;  // one bit a granule
+  const uint64_t* summary;  // one bit for 2^kSummaryShift granules; set where one of them is painted, or was
   uint64_t* hits;           // likewise; set where a word points at a painted granule
   uint64_t* news;           // one bit for 2^kSummaryShift granules; set where one of them was hit
 };

@@ -28,36 +28,51 @@ struct PackTable {
 };
 constexpr PackTable kPack;
 
+// Four words: how far above the heap's start they point, moved by 2^63, and which of them within.
+struct Compared {
+  __m256i moved, in_range;
+};
+
+struct Bounds {
+  __m256i move, limit, flip;
+  __attribute__((always_inline)) Compared compare(const uint64_t* words) const {
+    const __m256i moved = _mm256_add_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)), move);
+    return {moved, _mm256_cmpgt_epi64(limit, moved)};
+  }
+  // Stores the offsets in range one behind the other; their number.
+  __attribute__((always_inline)) size_t pack(const Compared& four, uint64_t* out) const {
+    const auto set = static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(four.in_range)));
+    const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kPack.lanes[set]));
+    const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_xor_si256(four.moved, flip), lanes);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), packed);
+    return static_cast<size_t>(__builtin_popcount(set));
+  }
+};
+
 }  // namespace
 
 NONREUSE_READS_ANY_MEMORY
 uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count) {
   // Signed comparison stands in for the unsigned one: both sides are moved by 2^63.
   constexpr uint64_t kFlip = uint64_t{1} << 63;
-  const __m256i move = _mm256_set1_epi64x(static_cast<long long>(kFlip - target.base));
-  const __m256i limit = _mm256_set1_epi64x(static_cast<long long>(target.extent + kFlip));
-  const __m256i flip = _mm256_set1_epi64x(static_cast<long long>(kFlip));
+  const Bounds bounds{_mm256_set1_epi64x(static_cast<long long>(kFlip - target.base)),
+                      _mm256_set1_epi64x(static_cast<long long>(target.extent + kFlip)),
+                      _mm256_set1_epi64x(static_cast<long long>(kFlip))};
   uint64_t buffer[kScanBuffer + kScanBlock];
   size_t buffered = 0;
   uint64_t news = 0;
   size_t i = 0;
   for (; i + kScanBlock <= count; i += kScanBlock) {
-    __m256i moved[4], in_range[4];
-    for (int v = 0; v < 4; ++v) {
-      const auto* at = reinterpret_cast<const __m256i*>(words + i + 4 * v);
-      moved[v] = _mm256_add_epi64(_mm256_loadu_si256(at), move);
-      in_range[v] = _mm256_cmpgt_epi64(limit, moved[v]);
-    }
+    // No loop: the compiler would keep what is compared in memory.
+    const Compared a = bounds.compare(words + i), b = bounds.compare(words + i + 4);
+    const Compared c = bounds.compare(words + i + 8), d = bounds.compare(words + i + 12);
     const __m256i any =
-        _mm256_or_si256(_mm256_or_si256(in_range[0], in_range[1]), _mm256_or_si256(in_range[2], in_range[3]));
+        _mm256_or_si256(_mm256_or_si256(a.in_range, b.in_range), _mm256_or_si256(c.in_range, d.in_range));
     if (_mm256_testz_si256(any, any)) continue;
-    for (int v = 0; v < 4; ++v) {
-      const auto set = static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(in_range[v])));
-      const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kPack.lanes[set]));
-      const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_xor_si256(moved[v], flip), lanes);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(buffer + buffered), packed);
-      buffered += static_cast<size_t>(__builtin_popcount(set));
-    }
+    buffered += bounds.pack(a, buffer + buffered);
+    buffered += bounds.pack(b, buffer + buffered);
+    buffered += bounds.pack(c, buffer + buffered);
+    buffered += bounds.pack(d, buffer + buffered);
     if (buffered >= kScanBuffer - kScanBlock) {
       news += test_offsets(target, buffer, buffered);
       buffered = 0;

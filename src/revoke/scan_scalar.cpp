@@ -1,4 +1,10 @@
 // The reference kernel, and the choice among kernels.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <atomic>
+
 #include "platform/attributes.hpp"
 #include "revoke/scan.hpp"
 
@@ -21,6 +27,29 @@ uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t cou
 }
 
 namespace {
+
+#if defined(__x86_64__)
+// Asked when it first matters, once: under a hypervisor each question takes microseconds, and the compiler's
+// builtin asks a good many of them whenever a program starts.
+// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, detection of AVX2.
+bool has_avx2() {
+  enum : uint8_t { kUnknown, kYes, kNo };
+  static constinit std::atomic<uint8_t> known{kUnknown};
+  uint8_t answer = known.load(std::memory_order_relaxed);
+  if (answer == kUnknown) {
+    constexpr unsigned kInstructions = bit_OSXSAVE | bit_AVX, kStateSaved = 6;
+    unsigned a, b = 0, c = 0, d, enabled = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kInstructions) == kInstructions)
+      asm volatile("xgetbv" : "=a"(enabled), "=d"(d) : "c"(0));
+    const bool yes = (enabled & kStateSaved) == kStateSaved && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
+                     (b & bit_AVX2) != 0;
+    answer = yes ? kYes : kNo;
+    known.store(answer, std::memory_order_relaxed);
+  }
+  return answer == kYes;
+}
+#endif
+
 template <ScanKernel kernel>
 uint64_t scan_unaligned(const ScanTarget& target, const uint64_t* words, size_t count) {
   if (count == 0) return 0;
@@ -40,7 +69,7 @@ bool kernel_available(KernelChoice kernel) {
       return true;
     case KernelChoice::avx2:
 #if defined(__x86_64__)
-      return __builtin_cpu_supports("avx2");
+      return has_avx2();
 #else
       return false;
 #endif

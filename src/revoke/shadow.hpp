@@ -1,6 +1,6 @@
 // The shadow: which granules are painted (quarantined and up for release), and which of those were hit.
 //
-// One bit a granule each, flat, indexed as the tag map. Two coarse summaries (one bit for 64 KiB of heap) say
+// One bit a granule each, flat, indexed as the tag map. Two summaries (one bit for a word of the bitmaps) say
 // where anything is painted, and where anything was hit, so that walks skip the rest. Painting marks a whole
 // chunk; a scan records the granules that words point at; expand() widens hits to whole chunks; release()
 // hands out what is painted and not hit, in address order, word by word, and leaves the hit chunks painted:
@@ -10,6 +10,7 @@
 #include "base/bits.hpp"
 #include "base/types.hpp"
 #include "platform/address_space.hpp"
+#include "platform/attributes.hpp"
 
 namespace nonreuse {
 
@@ -26,6 +27,7 @@ class Shadow {
   void attach(const Tables& tables) { tables_ = tables; }
 
   const uint64_t* painted() const { return tables_.painted; }
+  const uint64_t* summary() const { return tables_.summary; }
   uint64_t* hits() const { return tables_.hits; }
   uint64_t* news() const { return tables_.news; }
 
@@ -39,6 +41,65 @@ class Shadow {
     set_blocks(tables_.summary, chunk);
     return already == 0;
   }
+
+  // A painted chunk that was not hit.
+  void unpaint(Run chunk) {
+    bits::clear(tables_.painted, chunk.start, chunk.length);
+    // Blocks that are shared with neighbours keep their bit: the next walk clears what is empty.
+    const uint64_t first = align_up(chunk.start, Granules{1} << kSummaryShift) >> kSummaryShift;
+    const uint64_t end = chunk.end() >> kSummaryShift;
+    if (first < end) bits::clear(tables_.summary, first, end - first);
+  }
+
+  // Paints many chunks, most of which lie in one word of the bitmap, and many one after the other in the
+  // same: that word is kept at hand, and written when another one's turn comes. Nobody else looks at what is
+  // painted while one exists.
+  class Brush {
+   public:
+    explicit Brush(Shadow& shadow) : shadow_(shadow) {}
+    Brush(const Brush&) = delete;
+    Brush& operator=(const Brush&) = delete;
+    ~Brush() { put_down(); }
+
+    // As Shadow::paint().
+    NONREUSE_ALWAYS_INLINE bool paint(Run chunk) {
+      const uint64_t word = chunk.start >> 6;
+      const unsigned from = chunk.start & 63;
+      if (word != word_) {
+        put_down();
+        word_ = word;
+        bits_ = shadow_.tables_.painted[word];
+      }
+      if (from + chunk.length > 64) [[unlikely]]
+        return paint_across(chunk);
+      const uint64_t mask = bits::kAll >> (64 - chunk.length) << from;
+      const bool clear = (bits_ & mask) == 0;
+      bits_ |= mask;
+      if (chunk.start >> kSummaryShift != block_) {
+        block_ = chunk.start >> kSummaryShift;
+        bits::set(shadow_.tables_.summary, block_, 1);
+      }
+      return clear;
+    }
+
+   private:
+    static constexpr uint64_t kNone = ~uint64_t{0};
+
+    NONREUSE_ALWAYS_INLINE void put_down() {
+      if (word_ != kNone) shadow_.tables_.painted[word_] = bits_;
+    }
+
+    NONREUSE_NOINLINE bool paint_across(Run chunk) {
+      put_down();
+      const bool clear = shadow_.paint(chunk);
+      bits_ = shadow_.tables_.painted[word_];
+      return clear;
+    }
+
+    Shadow& shadow_;
+    uint64_t word_ = kNone, bits_ = 0;
+    uint64_t block_ = kNone;  // marked in the summary already
+  };
 
   bool is_painted(Granule granule) const { return bits::test(tables_.painted, granule); }
   bool any_hit(Run chunk) const { return bits::any(tables_.hits, chunk.start, chunk.length); }
@@ -72,22 +133,27 @@ class Shadow {
     Granules granules = 0;
   };
 
+  struct LeaveNone {
+    bool operator()(Run) const { return false; }
+  };
+
   // Widens every hit to its chunk. `chunk_of(granule)` gives the painted chunk around a hit granule;
   // `content(chunk)` is called once for each hit chunk of a sweep and records what its content points at (a
   // program may have written pointers through a dangling one), which may make further chunks hit: true if it
   // did. May be called again after more was hit, and then looks only where something was: what is held for
-  // long costs a stop nothing. Where chunk_of() has no answer (an empty run), the next call asks again.
+  // long costs a stop nothing. Where chunk_of() has no answer (an empty run), the next call asks again, and
+  // where leave(chunk) is true the next call looks at that chunk again.
   // Returns what is held by then.
-  template <class ChunkOf, class Content>
-  Held expand(Granule limit, ChunkOf&& chunk_of, Content&& content) {
+  template <class ChunkOf, class Content, class Leave = LeaveNone>
+  Held expand(Granule limit, ChunkOf&& chunk_of, Content&& content, Leave&& leave = {}) {
     for (bool more = true; more;) {
       more = false;
-      Granule done = 0;
+      Granule done = 0, left = 0;  // looked at, or left, up to here
       for_each_block(tables_.news, limit, [&](uint64_t block) {
         bits::clear(tables_.news, block, 1);  // first: what is widened here may hit more of it
         bits::set(tables_.hit_summary, block, 1);
-        bool unknown = false;
         const Granule from = block << kSummaryShift;
+        bool unknown = from < left;
         for (Granule at = done > from ? done : from; at < from + (Granule{1} << kSummaryShift);) {
           const uint64_t pending = tables_.hits[at >> 6] & bits::kAll << (at & 63);
           if (pending == 0) {
@@ -98,8 +164,13 @@ class Shadow {
           const Run chunk = chunk_of(at++);
           unknown |= chunk.empty();
           if (chunk.empty()) continue;
-          more |= widen(chunk, content);
           at = done = chunk.end();
+          if (leave(chunk)) {
+            unknown = true;
+            left = done;
+          } else {
+            more |= widen(chunk, content);
+          }
         }
         if (unknown) bits::set(tables_.news, block, 1);
       });

@@ -259,28 +259,37 @@ Result explore(const Case& which, Plant plant, uint64_t most) {
   return result;
 }
 
+template <class S>
+void expect_no_order_is_unsound(const Case& which, uint64_t most) {
+  const Result result = explore<S>(which, Plant::none, most);
+  EXPECT_EQ(result.bad, 0u) << result.first;
+  EXPECT_LT(result.orders, most) << "all orders were tried";
+  EXPECT_GT(result.orders, 1000u);
+  printf("%s: %llu orders\n", which.name, static_cast<unsigned long long>(result.orders));
+}
+
+// A mistake in the order is found by some order of the same scenario.
+template <class S>
+void expect_mistake_is_found(const Case& which, Plant plant) {
+  if (plant == Plant::one_epoch_short && !which.load_barrier) return;  // no mistake there
+  const Result result = explore<S>(which, plant, 100'000);
+  EXPECT_NE(result.first, "") << "mistake " << static_cast<int>(plant) << " in none of " << result.orders;
+  printf("%s: mistake %d after %llu orders: %s\n", which.name, static_cast<int>(plant),
+         static_cast<unsigned long long>(result.orders), result.first.c_str());
+}
+
 class Exhaustive : public testing::TestWithParam<Case> {};
 
 TEST_P(Exhaustive, NoOrderIsUnsound) {
-  constexpr uint64_t kMost = 1'000'000;
-  const Result result = explore<Scenario>(GetParam(), Plant::none, kMost);
-  EXPECT_EQ(result.bad, 0u) << result.first;
-  EXPECT_LT(result.orders, kMost) << "all orders were tried";
-  EXPECT_GT(result.orders, 1000u);
-  printf("%s: %llu orders\n", GetParam().name, static_cast<unsigned long long>(result.orders));
+  expect_no_order_is_unsound<Scenario>(GetParam(), 1'000'000);
 }
 
-// The mistakes in the order, each found by some order of the same scenario.
 TEST_P(Exhaustive, MistakesAreFound) {
   for (const Plant plant :
        {Plant::paint_after_epoch, Plant::no_paint_fence, Plant::epoch_not_awaited, Plant::open_epoch_counts,
         Plant::one_epoch_short, Plant::unpaint_before_cleared, Plant::never_unpainted,
         Plant::unpaint_after_release, Plant::no_unpaint_fence, Plant::first_granule_missed}) {
-    if (plant == Plant::one_epoch_short && !GetParam().load_barrier) continue;  // no mistake there
-    const Result result = explore<Scenario>(GetParam(), plant, 100'000);
-    EXPECT_NE(result.first, "") << "mistake " << static_cast<int>(plant) << " in none of " << result.orders;
-    printf("%s: mistake %d after %llu orders: %s\n", GetParam().name, static_cast<int>(plant),
-           static_cast<unsigned long long>(result.orders), result.first.c_str());
+    expect_mistake_is_found<Scenario>(GetParam(), plant);
   }
 }
 
@@ -290,12 +299,7 @@ constexpr Case kGenerations[] = {{"barrier_two_generations", true, true, 1, 3},
 class ExhaustiveGenerations : public testing::TestWithParam<Case> {};
 
 TEST_P(ExhaustiveGenerations, NoOrderIsUnsound) {
-  constexpr uint64_t kMost = 20'000;
-  const Result result = explore<TwoGenerations>(GetParam(), Plant::none, kMost);
-  EXPECT_EQ(result.bad, 0u) << result.first;
-  EXPECT_LT(result.orders, kMost) << "all orders were tried";
-  EXPECT_GT(result.orders, 1000u);
-  printf("%s: %llu orders\n", GetParam().name, static_cast<unsigned long long>(result.orders));
+  expect_no_order_is_unsound<TwoGenerations>(GetParam(), 20'000);
 }
 
 TEST_P(ExhaustiveGenerations, MistakesAreFound) {
@@ -303,13 +307,9 @@ TEST_P(ExhaustiveGenerations, MistakesAreFound) {
   for (const Plant plant : {Plant::paint_after_epoch, Plant::epoch_not_awaited, Plant::open_epoch_counts,
                             Plant::one_epoch_short, Plant::unpaint_before_cleared, Plant::never_unpainted,
                             Plant::unpaint_after_release, Plant::first_granule_missed}) {
-    if (plant == Plant::one_epoch_short && !GetParam().load_barrier) continue;  // no mistake there
     // Takes thousands of orders behind a barrier, and fewer above.
     if (plant == Plant::paint_after_epoch && GetParam().load_barrier) continue;
-    const Result result = explore<TwoGenerations>(GetParam(), plant, 100'000);
-    EXPECT_NE(result.first, "") << "mistake " << static_cast<int>(plant) << " in none of " << result.orders;
-    printf("%s: mistake %d after %llu orders: %s\n", GetParam().name, static_cast<int>(plant),
-           static_cast<unsigned long long>(result.orders), result.first.c_str());
+    expect_mistake_is_found<TwoGenerations>(GetParam(), plant);
   }
 }
 

@@ -277,11 +277,14 @@ class Machine {
     for_pages(address, bytes, [](Page& page) { page.trapped = false; });
     return true;
   }
+  size_t movable(Address, size_t) { return 0; }
+  MoveResult move(Address, Address, size_t) { return MoveResult::refused; }
   void zero(Address address, size_t bytes) {
     if (plants.nothing_zeroed) return;
     memset(host(address), 0, bytes);
     clear_tags(address, bytes);
   }
+  void zero_short(Address address, size_t bytes) { zero(address, bytes); }
   bool make_zero(Address address, size_t bytes) {
     if (plants.nothing_zeroed) return false;
     bool dirty = false;

@@ -32,34 +32,45 @@ static void* sweep_on(void* unused) {
   return unused;
 }
 
-/* The line of /proc/self/task/<tid>/status that begins so must name `id` as the effective one. */
-static void check_id(const char* status, const char* key, unsigned id) {
+static bool read_status(const char* thread, char* status, size_t size) {
+  char path[300];
+  snprintf(path, sizeof path, "/proc/self/task/%s/status", thread);
+  FILE* file = fopen(path, "r");
+  if (file == NULL) return false; /* has ended */
+  size_t length = fread(status, 1, size - 1, file);
+  fclose(file);
+  status[length] = '\0';
+  return length != 0 && strstr(status, "\nState:\tZ") == NULL && strstr(status, "\nState:\tX") == NULL;
+}
+
+/* Whether the line of the status that begins so names `id` as the effective one. */
+static bool has_id(const char* status, const char* key, unsigned id) {
   const char* line = strstr(status, key);
   unsigned real, effective;
   CHECK(line != NULL && sscanf(line + strlen(key), "%u %u", &real, &effective) == 2);
-  if (effective != id) dprintf(1, "%s is %u instead of %u\n", key, effective, id);
-  CHECK(effective == id);
+  return effective == id;
+}
+
+/* The C library passes over a thread that is about to end, and such a thread may be kept from ending for a
+ * while by a stop or by other work: it is left behind only if it stays. False: has ended. */
+static bool check_thread(const char* thread, unsigned id) {
+  char status[4096];
+  for (int again = 0; again < 1000; ++again) {
+    if (!read_status(thread, status, sizeof status)) return false;
+    if (has_id(status, "\nUid:", id) && has_id(status, "\nGid:", id)) return true;
+    usleep(10000);
+  }
+  dprintf(1, "thread %s was not made %u:\n%s", thread, id, status);
+  CHECK(!"a thread was left behind");
+  return false;
 }
 
 static int check_threads(unsigned id) {
   DIR* directory = opendir("/proc/self/task");
   CHECK(directory != NULL);
   int seen = 0;
-  for (struct dirent* entry; (entry = readdir(directory)) != NULL;) {
-    if (entry->d_name[0] == '.') continue;
-    char path[300], status[4096];
-    snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
-    FILE* file = fopen(path, "r");
-    if (file == NULL) continue; /* has ended */
-    size_t length = fread(status, 1, sizeof status - 1, file);
-    fclose(file);
-    status[length] = '\0';
-    if (length == 0 || strstr(status, "\nState:\tZ") != NULL || strstr(status, "\nState:\tX") != NULL)
-      continue;
-    check_id(status, "\nUid:", id);
-    check_id(status, "\nGid:", id);
-    ++seen;
-  }
+  for (struct dirent* entry; (entry = readdir(directory)) != NULL;)
+    if (entry->d_name[0] != '.' && check_thread(entry->d_name, id)) ++seen;
   closedir(directory);
   return seen;
 }

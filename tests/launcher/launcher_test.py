@@ -14,20 +14,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
-SKIPPED = 77
-CASES = {}
-
-
-class Skip(Exception):
-    """The machine cannot run this case."""
-
-
-def case(function):
-    CASES[function.__name__] = function
-    return function
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import Skip, case, environment, execute, main, require  # noqa: E402
 
 
 def launcher():
@@ -38,26 +28,13 @@ def library():
     return os.environ["NONREUSE_LIBRARY"]
 
 
-def environment(**changes):
-    result = {name: value for name, value in os.environ.items()
-              if not name.startswith(("NONREUSE_", "MALLOC_")) and name != "LD_PRELOAD"}
-    result.update(changes)
-    return result
-
-
-def nonreuse(*arguments, env=None, **more):
-    return subprocess.run([launcher(), *map(str, arguments)], env=env or environment(), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=False, **more)
+def nonreuse(*arguments, **more):
+    return execute(launcher(), *arguments, status=None, timeout=60, **more)
 
 
 def run(*arguments, **more):
     """`nonreuse run` without a summary, so that standard error must be empty unless something is wrong."""
     return nonreuse("run", "--no-summary", *arguments, **more)
-
-
-def require(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def require_end(result, status, stdout=None, stderr=""):
@@ -74,14 +51,14 @@ def one_line(text):
 
 
 def compile_c(folder, name, source, *flags):
-    path = pathlib.Path(folder, name)
+    path = folder / name
     path.with_suffix(".c").write_text(source, encoding="utf-8")
     subprocess.run([os.environ.get("NONREUSE_CC", "cc"), "-o", path, path.with_suffix(".c"), *flags], check=True)
     return path
 
 
 def script(folder, name, text, mode=0o755):
-    path = pathlib.Path(folder, name)
+    path = folder / name
     path.write_text(text, encoding="utf-8")
     path.chmod(mode)
     return path
@@ -259,7 +236,7 @@ def command_line_wins_over_environment(_folder):
 
 @case
 def existing_preload_is_kept(folder):
-    other = pathlib.Path(folder, "other.so")
+    other = folder / "other.so"
     subprocess.run([os.environ.get("NONREUSE_CC", "cc"), "-shared", "-o", other, "-xc", "/dev/null"], check=True)
     result = run(*SHOW, env=environment(LD_PRELOAD=str(other)))
     require_end(result, 0, stdout=f"{os.path.realpath(library())}:{other}|\n")
@@ -328,7 +305,7 @@ def setuid_program(folder):
     if os.getuid() != 0:
         raise Skip("only root can make a program of another user")
     os.chmod(folder, 0o755)
-    program = pathlib.Path(folder, "other-user")
+    program = folder / "other-user"
     shutil.copy("/bin/true", program)
     os.chown(program, 65534, -1)
     program.chmod(0o4755)
@@ -351,12 +328,12 @@ def file_capabilities(folder):
     if not shutil.which("setcap") or not shutil.which("setpriv"):
         raise Skip("setcap or setpriv is missing (packages libcap2-bin, util-linux)")
     os.chmod(folder, 0o755)
-    program = pathlib.Path(folder, "capable")
+    program = folder / "capable"
     shutil.copy("/bin/true", program)
     program.chmod(0o755)
     if subprocess.run(["setcap", "cap_net_bind_service+ep", program], check=False).returncode != 0:
         raise Skip("the temporary folder's file system keeps no capabilities")
-    copies = [pathlib.Path(folder, pathlib.Path(path).name) for path in (launcher(), library())]
+    copies = [folder / pathlib.Path(path).name for path in (launcher(), library())]
     shutil.copy(launcher(), copies[0])
     shutil.copy(library(), copies[1])
     result = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", copies[0], "run",
@@ -387,7 +364,7 @@ def script_around_script(folder):
     inner = script(folder, "inner", "#!/bin/sh\necho inner $@\n")
     outer = script(folder, "outer", f"#!{inner}\n")
     require_end(run("--", outer, "x"), 0, stdout=f"inner {outer} x\n")
-    loop = pathlib.Path(folder, "loop")
+    loop = folder / "loop"
     script(folder, "loop", f"#!{loop}\n")
     require_end(run("--", loop), 126, stdout="", stderr=one_line(".*too many interpreters.*"))
 
@@ -400,7 +377,7 @@ def change_byte(path, offset, value):
 
 @case
 def another_machine(folder):
-    program = pathlib.Path(folder, "foreign")
+    program = folder / "foreign"
     shutil.copy("/bin/true", program)
     change_byte(program, 18, 8)  # e_machine: MIPS
     require_end(run("--", program), 126, stdout="",
@@ -420,10 +397,10 @@ def unreadable_program(folder):
     if os.getuid() != 0 or not shutil.which("setpriv"):
         raise Skip("needs root and setpriv to become a user who may not read a program")
     os.chmod(folder, 0o755)
-    program = pathlib.Path(folder, "closed")
+    program = folder / "closed"
     shutil.copy("/bin/true", program)
     program.chmod(0o711)
-    copies = [pathlib.Path(folder, pathlib.Path(path).name) for path in (launcher(), library())]
+    copies = [folder / pathlib.Path(path).name for path in (launcher(), library())]
     shutil.copy(launcher(), copies[0])
     shutil.copy(library(), copies[1])
     result = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", copies[0], "run",
@@ -437,7 +414,7 @@ def unreadable_program(folder):
 @case
 def library_beside_and_above(folder):
     for place in ("bin", "lib"):
-        root = pathlib.Path(folder, f"with-{place}")
+        root = folder / f"with-{place}"
         (root / "bin").mkdir(parents=True)
         (root / place).mkdir(exist_ok=True)
         shutil.copy(launcher(), root / "bin" / "nonreuse")
@@ -452,7 +429,7 @@ def library_beside_and_above(folder):
 
 @case
 def library_missing(folder):
-    alone = pathlib.Path(folder, "nonreuse")
+    alone = folder / "nonreuse"
     shutil.copy(launcher(), alone)
     if pathlib.Path("/usr/local/lib/libdlmalloc_nonreuse.so").exists():
         raise Skip("the library is installed on this machine, so it is never missing")
@@ -464,13 +441,13 @@ def library_missing(folder):
 
 @case
 def library_given(folder):
-    copy = pathlib.Path(folder, "renamed.so")
+    copy = folder / "renamed.so"
     shutil.copy(library(), copy)
     require_end(run("--library", copy, *SHOW), 0, stdout=f"{copy.resolve()}|\n")
     require_end(run("--library", f"{folder}/none.so", *SHOW), 126, stdout="", stderr=one_line(".*there is no such file"))
     wrong = script(folder, "text.so", "text\n")
     require_end(run("--library", wrong, *SHOW), 126, stdout="", stderr=one_line(".*is not a shared library"))
-    spaced = pathlib.Path(folder, "a b.so")
+    spaced = folder / "a b.so"
     shutil.copy(library(), spaced)
     require_end(run("--library", spaced, *SHOW), 126, stdout="", stderr=one_line(".*space or colon.*"))
 
@@ -574,7 +551,7 @@ def summary_of_a_killed_program(folder):
 
 @case
 def summary_file(folder):
-    target = pathlib.Path(folder, "summary")
+    target = folder / "summary"
     require_end(nonreuse("run", "--summary-file", target, "--", "/bin/true"), 0, stdout="")
     require("sweeps" in target.read_text(encoding="utf-8"), "the summary is not in the file")
     require_end(nonreuse("run", "--summary-file", f"{folder}/none/x", "--", "/bin/echo", "ran"), 2, stdout="",
@@ -595,29 +572,12 @@ def nothing_is_left_behind(folder):
 
 @case
 def own_statistics_folder(folder):
-    pages = pathlib.Path(folder, "pages")
+    pages = folder / "pages"
     pages.mkdir()
     result = nonreuse("run", "--stats-dir", pages, "--", "/bin/true")
     require_end(result, 0, stdout="", stderr=None)
     require("sweeps" in result.stderr, result.stderr)
     require(len(list(pages.iterdir())) == 1, "the page is kept where the user wanted it")
-
-
-def main():
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(CASES))
-        return 0
-    function = CASES[sys.argv[1]]
-    with tempfile.TemporaryDirectory(prefix="launcher-test.") as folder:
-        try:
-            function(folder)
-        except Skip as reason:
-            print(f"{sys.argv[1]}: skipped: {reason}")
-            return SKIPPED
-        except AssertionError as failure:
-            print(f"FAILED: {failure}")
-            return 1
-    return 0
 
 
 if __name__ == "__main__":

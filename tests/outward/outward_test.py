@@ -18,49 +18,22 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 
-SKIPPED = 77
-CASES = {}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import Skip, case, environment, execute, main, require  # noqa: E402
+
 BUSY = None
 SAMPLE = re.compile(r'(nonreuse_[a-z0-9_]+)\{command="((?:[^"\\\n]|\\\\|\\"|\\n)*)",pid="(\d+)"(?:,le="([^"]+)")?\} (\S+)')
-
-
-class Skip(Exception):
-    """The machine cannot run this case."""
-
-
-def case(function):
-    CASES[function.__name__] = function
-    return function
-
-
-def require(condition, text):
-    if not condition:
-        raise AssertionError(text)
-
-
-def environment(**changes):
-    result = {name: value for name, value in os.environ.items()
-              if not name.startswith(("NONREUSE_", "MALLOC_")) and name != "LD_PRELOAD"}
-    result.update(changes)
-    return result
 
 
 def protected(options, **more):
     return environment(LD_PRELOAD=os.environ["NONREUSE_LIBRARY"], NONREUSE_OPTIONS=options, **more)
 
 
-def run(*command, status=0, stderr="", **more):
-    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=60, check=False,
-                          env=more.pop("env", environment()), **more)
-    shown = f"\n{command}\nstatus {done.returncode}\noutput: {done.stdout[-2000:]!r}\nerrors: {done.stderr[-2000:]!r}"
-    require(status is None or done.returncode == status, f"expected status {status}{shown}")
-    require(stderr is None or re.fullmatch(stderr, done.stderr), f"errors do not match {stderr!r}{shown}")
-    return done.stdout
+def run(*command, stderr="", **more):
+    return execute(*command, stderr=stderr, timeout=60, **more).stdout
 
 
 def nonreuse(*words, **more):
@@ -581,23 +554,10 @@ def timeline_of_version_1(folder):
     nonreuse("trace", "timeline", trace, "-o", out, status=1, stderr="nonreuse: trace .*: it is a trace of another version\n")
 
 
-def main():
+def begin(program):
     global BUSY
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(CASES))
-        return 0
-    BUSY = sys.argv[1]
-    with tempfile.TemporaryDirectory(prefix="outward-test.") as folder:
-        try:
-            CASES[sys.argv[2]](pathlib.Path(folder))
-        except Skip as reason:
-            print(f"{sys.argv[2]}: skipped: {reason}")
-            return SKIPPED
-        except AssertionError as failure:
-            print(f"FAILED: {failure}")
-            return 1
-    return 0
+    BUSY = program
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(begin))

@@ -13,12 +13,12 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
-SKIPPED = 77
-CASES = {}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import Skip, case, environment, execute, main, require  # noqa: E402
+
 BUSY = None
 # What a page may say about itself, written into the document behind its own scripts.
 PROBE = """<script>
@@ -38,25 +38,8 @@ TELL = """<script>
 </script></body>"""
 
 
-class Skip(Exception):
-    """The machine cannot run this case."""
-
-
-def case(function):
-    CASES[function.__name__] = function
-    return function
-
-
-def require(condition, text):
-    if not condition:
-        raise AssertionError(text)
-
-
-def run(*command, status=0, **more):
-    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=90, check=False, **more)
-    require(done.returncode == status, f"{command}: status {done.returncode}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
-    return done
+def run(*command, **more):
+    return execute(*command, timeout=90, **more)
 
 
 def browser(folder, *words):
@@ -200,11 +183,9 @@ def report_use(folder):
 
 def traced(folder):
     trace, page = folder / "busy.trace", folder / "busy.html"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NONREUSE_OPT", "MALLOC_"))}
-    run(os.environ["NONREUSE_LAUNCHER"], "run", "--no-summary", f"--trace={trace}", "--", "/bin/sh", "-c", f"'{BUSY}' 2; :",
-        env=environment)
-    run(os.environ["NONREUSE_LAUNCHER"], "trace", "html", trace, "-o", page, env=environment)
-    stats = json.loads(run(os.environ["NONREUSE_LAUNCHER"], "trace", "stats", "--json", trace, env=environment).stdout)
+    run(os.environ["NONREUSE_LAUNCHER"], "run", "--no-summary", f"--trace={trace}", "--", "/bin/sh", "-c", f"'{BUSY}' 2; :")
+    run(os.environ["NONREUSE_LAUNCHER"], "trace", "html", trace, "-o", page)
+    stats = json.loads(run(os.environ["NONREUSE_LAUNCHER"], "trace", "stats", "--json", trace).stdout)
     return page, stats
 
 
@@ -247,32 +228,20 @@ def screenshots(folder, into):
             "t = [threading.Thread(target=work) for _ in range(2)]\n"
             "[one.start() for one in t]; [one.join() for one in t]\n")
     run(os.environ["NONREUSE_LAUNCHER"], "run", "--no-summary", f"--trace={trace}", "--", "/usr/bin/python3", "-c", code,
-        env={**os.environ, "PYTHONMALLOC": "malloc"})
+        env=environment(PYTHONMALLOC="malloc"))
     run(os.environ["NONREUSE_LAUNCHER"], "trace", "html", trace, "-o", folder / "trace.html")
     for page, name, height in ((report, "report.png", 1050), (folder / "trace.html", "trace.png", 1250)):
         browser(folder, f"--window-size=1180,{height}", f"--screenshot={into}/{name}", page.as_uri())
 
 
-def main():
+def begin(busy):
     global BUSY
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(CASES))
-        return 0
-    with tempfile.TemporaryDirectory(prefix="pages-test.") as folder:
-        if sys.argv[1] == "--screenshots":
-            screenshots(pathlib.Path(folder), pathlib.Path(sys.argv[2]).resolve())
-            return 0
-        BUSY = sys.argv[1]
-        try:
-            CASES[sys.argv[2]](pathlib.Path(folder))
-        except Skip as reason:
-            print(f"{sys.argv[2]}: skipped: {reason}")
-            return SKIPPED
-        except AssertionError as failure:
-            print(f"FAILED: {failure}")
-            return 1
-    return 0
+    BUSY = busy
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == ["--screenshots"]:
+        with tempfile.TemporaryDirectory(prefix="pages-test.") as place:
+            screenshots(pathlib.Path(place), pathlib.Path(sys.argv[2]).resolve())
+    else:
+        sys.exit(main(begin))

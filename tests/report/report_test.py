@@ -14,42 +14,12 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 
-SKIPPED = 77
-CASES = {}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import Skip, case, environment, execute, main, require  # noqa: E402
+
 PROGRAM = None
 SOURCE = (pathlib.Path(__file__).parent / "planted.c").read_text(encoding="utf-8").splitlines()
-
-
-class Skip(Exception):
-    """The machine cannot run this case."""
-
-
-def case(function):
-    CASES[function.__name__] = function
-    return function
-
-
-def require(condition, text):
-    if not condition:
-        raise AssertionError(text)
-
-
-def environment(**changes):
-    result = {name: value for name, value in os.environ.items()
-              if not name.startswith(("NONREUSE_", "MALLOC_")) and name != "LD_PRELOAD"}
-    result.update(changes)
-    return result
-
-
-def execute(*command, status=0, **more):
-    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=100, check=False,
-                          env=more.pop("env", environment()), **more)
-    require(done.returncode == status, f"expected status {status}, not {done.returncode}: {command}\n"
-                                       f"output: {done.stdout[-3000:]}\nerrors: {done.stderr[-3000:]}")
-    return done
 
 
 def nonreuse(*words, **more):
@@ -548,23 +518,10 @@ def forks_of_a_busy_process(_folder):
     require(done.stdout == "60 children\n" and done.stderr == "", f"{done.stdout!r} {done.stderr!r}")
 
 
-def main():
+def begin(program):
     global PROGRAM
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(CASES))
-        return 0
-    PROGRAM = sys.argv[1]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            CASES[sys.argv[2]](pathlib.Path(folder))
-        except Skip as reason:
-            print(reason)
-            return SKIPPED
-        except AssertionError as problem:
-            print(problem)
-            return 1
-    return 0
+    PROGRAM = program
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(begin))

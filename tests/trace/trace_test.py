@@ -15,47 +15,20 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 
-SKIPPED = 77
-CASES = {}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import Skip, case, environment, execute, main, require  # noqa: E402
+
 PROGRAM = None
 LINE = re.compile(r" *(\d+) +(\d+) (.{8,}?) USER  (.*)")
 
 
-class Skip(Exception):
-    """The machine cannot run this case."""
-
-
-def case(function):
-    CASES[function.__name__] = function
-    return function
-
-
-def require(condition, text):
-    if not condition:
-        raise AssertionError(text)
-
-
-def environment(**changes):
-    result = {name: value for name, value in os.environ.items()
-              if not name.startswith(("NONREUSE_", "MALLOC_")) and name != "LD_PRELOAD"}
-    result.update(changes)
-    return result
-
-
-def execute(*command, status=0, stderr="", **more):
-    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=100, check=False,
-                          env=more.pop("env", environment()), **more)
-    shown = f"\n{command}\nstatus {done.returncode}\noutput: {done.stdout[-2000:]!r}\nerrors: {done.stderr[-2000:]!r}"
-    require(status is None or done.returncode == status, f"expected status {status}{shown}")
-    require(stderr is None or re.fullmatch(stderr, done.stderr), f"errors do not match {stderr!r}{shown}")
-    return done.stdout
+def run(*command, stderr="", **more):
+    return execute(*command, stderr=stderr, **more).stdout
 
 
 def nonreuse(*words, **more):
-    return execute(os.environ["NONREUSE_LAUNCHER"], *words, **more)
+    return run(os.environ["NONREUSE_LAUNCHER"], *words, **more)
 
 
 def record(folder, *words, pack=False, **more):
@@ -67,7 +40,7 @@ def record(folder, *words, pack=False, **more):
     else:
         env = more.pop("env", environment())
         env.update(LD_PRELOAD=os.environ["NONREUSE_LIBRARY"], NONREUSE_OPTIONS=f"trace={trace}")
-        execute(*command, env=env, **more)
+        run(*command, env=env, **more)
     return trace
 
 
@@ -286,7 +259,7 @@ def no_place(folder):
              (folder, "it is no regular file"), ("/dev/null", "it is no regular file"))
     for path, reason in plans:
         env = environment(LD_PRELOAD=os.environ["NONREUSE_LIBRARY"], NONREUSE_OPTIONS=f"trace={path}")
-        out = execute(PROGRAM, "calls", env=env, stderr=re.escape(said.format(path, reason)))
+        out = run(PROGRAM, "calls", env=env, stderr=re.escape(said.format(path, reason)))
         require(out == "done\n", "the program did not run on")
     require(foreign.read_text() == "not a trace", "the file was written to")
     nonreuse("run", f"--trace={foreign}", "--", PROGRAM, "calls", status=2, stderr=".*a file of another kind is there\n")
@@ -424,23 +397,10 @@ def redis_replayed(folder):
     real(folder, "/bin/sh", "-c", script)
 
 
-def main():
+def begin(program):
     global PROGRAM
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(CASES))
-        return 0
-    PROGRAM, name = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            CASES[name](pathlib.Path(folder))
-        except Skip as reason:
-            print(f"skipped: {reason}")
-            return SKIPPED
-        except AssertionError as problem:
-            print(f"{name}: {problem}")
-            return 1
-    return 0
+    PROGRAM = program
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(begin))

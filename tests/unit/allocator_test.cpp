@@ -485,6 +485,110 @@ TEST_F(AllocatorTest, GrowingInPlaceTakesWhatIsFreeBehindZeroed) {
   EXPECT_TRUE(zero(q + old_bytes, chunk_bytes(q) - old_bytes)) << "I5";
 }
 
+// A large chunk whose place is too short: its pages move.
+class MovingTest : public AllocatorTest {
+ protected:
+  void SetUp() override {
+    AllocatorTest::SetUp();
+    if (!kFreebufMode) return;
+    p = get(kFrom);
+    behind = get(2 * kMiB);
+    fill(p, kFrom, 4);
+  }
+  static constexpr size_t kFrom = 3 * kMiB + 100, kTo = 5 * kMiB;
+  char *p = nullptr, *behind = nullptr;
+};
+
+TEST_F(MovingTest, PagesMoveAndTheOldChunkIsTrapped) {
+  const uint64_t moves = memory.calls(Call::move);
+  const size_t old_bytes = chunk_bytes(p);
+  char* q = resize(p, kTo);
+  ASSERT_NE(q, p);
+  EXPECT_EQ(memory.calls(Call::move), moves + 1);
+  EXPECT_TRUE(filled(q, kFrom, 4));
+  EXPECT_TRUE(zero(q + old_bytes, chunk_bytes(q) - old_bytes)) << "I5";
+  EXPECT_TRUE(TagMap::is_freed(tag(p)));
+  EXPECT_EQ(page(p), SimulatedMemory::Page::trapped);
+  point_at(p + 100);
+  sweep();
+  EXPECT_TRUE(TagMap::is_freed(tag(p))) << "a pointer to where it was holds its addresses";
+  revoker.pointers.clear();
+  sweep();
+  EXPECT_TRUE(in_pool(p));
+  char* again = get(kFrom);
+  EXPECT_TRUE(zero(again, chunk_bytes(again)));
+  EXPECT_TRUE(filled(q, kFrom, 4));
+}
+
+TEST_F(MovingTest, IntoMemoryThatSomebodyWroteTo) {
+  constexpr size_t kRoom = kTo + 64 * kKiB;
+  memory.refuse(Call::trap, SimulatedMemory::kAlways);
+  memory.refuse(Call::discard, SimulatedMemory::kAlways);
+  char* dirty = get(kRoom);
+  fill(dirty, kRoom, 1);
+  get(2 * kMiB);
+  put(dirty);
+  sweep();
+  ASSERT_TRUE(in_pool(dirty));
+  memset(dirty, 'x', kRoom);  // through a dangling pointer that the sweep was not told of
+  char* q = resize(p, kTo);
+  ASSERT_GE(q, dirty);
+  ASSERT_LT(q, dirty + kRoom);
+  EXPECT_TRUE(filled(q, kFrom, 4));
+  EXPECT_TRUE(zero(q + align_up(kFrom + 1, 4096), kTo - align_up(kFrom + 1, 4096)));
+}
+
+TEST_F(MovingTest, WhereTheSystemRefusesContentsAreCopied) {
+  memory.refuse(Call::move, SimulatedMemory::kAlways);
+  char* q = resize(p, kTo);
+  ASSERT_NE(q, p);
+  EXPECT_TRUE(filled(q, kFrom, 4));
+  EXPECT_TRUE(TagMap::is_freed(tag(p)));
+}
+
+// Borders of mappings within a chunk; and a part that is refused in the middle.
+TEST_F(MovingTest, PartByPart) {
+  memory.limit_moves(64 * kKiB);
+  const uint64_t moves = memory.calls(Call::move);
+  memory.refuse(Call::move, 5);
+  char* q = resize(p, kTo);
+  EXPECT_EQ(memory.calls(Call::move) - moves, (kFrom + 64 * kKiB) / (64 * kKiB));
+  EXPECT_TRUE(filled(q, kFrom, 4));
+  EXPECT_TRUE(zero(q + align_up(kFrom + 1, 4096), kTo - align_up(kFrom + 1, 4096)));
+  EXPECT_TRUE(TagMap::is_freed(tag(p)));
+}
+
+TEST_F(MovingTest, WhatIsLostAfterAPartHasMovedComesBack) {
+  memory.limit_moves(64 * kKiB);
+  memory.lose_move(7);
+  char* q = resize(p, kTo);
+  ASSERT_NE(q, nullptr);
+  EXPECT_TRUE(filled(q, kFrom, 4));
+  EXPECT_TRUE(TagMap::is_freed(tag(p)));
+}
+
+TEST_F(MovingTest, WhatTheSystemLosesIsNeverUsed) {
+  memory.lose_move(1);
+  const size_t committed = memory.committed_bytes();
+  char* q = resize(p, kTo);
+  ASSERT_NE(q, nullptr);
+  EXPECT_GE(memory.committed_bytes(), committed);
+  EXPECT_TRUE(filled(q, kFrom, 4));
+  for (int i = 0; i < 3; ++i) {
+    for (const size_t size : {kFrom, kTo, kTo + kMiB}) put(resize(get(size), size + 2 * kMiB));
+    sweep();
+  }
+  allocator.trim(0);
+  EXPECT_TRUE(filled(q, kFrom, 4));
+}
+
+TEST_F(MovingTest, OutOfMemoryForTheNewPlaceLeavesTheOldChunk) {
+  memory.refuse(Call::commit, SimulatedMemory::kAlways);
+  EXPECT_EQ(resize(p, 300 * kMiB), nullptr);
+  EXPECT_TRUE(TagMap::is_live(tag(p)));
+  EXPECT_TRUE(filled(p, kFrom, 4));
+}
+
 TEST_F(AllocatorTest, AReallocThatFailsLeavesTheOldChunk) {
   char* p = get(5000);
   fill(p, 5000, 2);

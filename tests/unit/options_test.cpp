@@ -50,6 +50,7 @@ class OptionsTest : public testing::Test {
 
 TEST_F(OptionsTest, DefaultsAreTheSettings) {
   EXPECT_EQ(options.percent, kDefaultFreebufPercent);
+  EXPECT_FALSE(options.percent_set);
   EXPECT_EQ(options.sweep_size, kDefaultSweepSize);
   EXPECT_EQ(options.stats, kSweepStats);
   EXPECT_EQ(options.min, 0u);
@@ -70,6 +71,7 @@ TEST_F(OptionsTest, EveryOptionIsSet) {
       0);
   EXPECT_THAT(reported, IsEmpty());
   EXPECT_EQ(options.percent, 30u);
+  EXPECT_TRUE(options.percent_set);
   EXPECT_EQ(options.min, 8u << 20);
   EXPECT_EQ(options.max, 1u << 30);
   EXPECT_EQ(options.sweep_size, 100u);
@@ -121,6 +123,7 @@ TEST_F(OptionsTest, OutOfRangeKeepsTheValue) {
   EXPECT_EQ(parse("percent=10001"), 1);
   EXPECT_EQ(parse("percent=99999999999999999999999"), 1);
   EXPECT_EQ(options.percent, 25u);
+  EXPECT_FALSE(options.percent_set);
   EXPECT_THAT(
       reported,
       ElementsAre(
@@ -275,6 +278,7 @@ TEST_F(OptionsTest, MalloptCodesOfThisHeap) {
   EXPECT_TRUE(set_mallopt(M_UNMAP_THRESHOLD, 65536, options));
   EXPECT_TRUE(set_mallopt(M_SWEEP_SIZE, 5, options));
   EXPECT_EQ(options.percent, 33u);
+  EXPECT_TRUE(options.percent_set);
   EXPECT_EQ(options.min, 1000u);
   EXPECT_EQ(options.max, 2000u);
   EXPECT_EQ(options.unmap, 65536u);

@@ -8,12 +8,14 @@ namespace {
 
 constexpr uint64_t kStart = kMiB;    // the first minimum
 constexpr uint64_t kCap = 2 * kMiB;  // its cap in small heaps
+constexpr uint64_t kSmallHeap = 6 * kMiB;
 constexpr uint64_t kSecond = 1'000'000'000;
 
 class PolicyTest : public CoreTest {
  protected:
   uint64_t threshold(uint64_t live = 0) const { return policy.threshold(options, live); }
-  void busy_sweep(uint64_t live = 0) { policy.note_sweep(options, kSecond, kSecond, 0, live); }
+  // Takes more than twice its share, but not several times.
+  void busy_sweep(uint64_t live = 0) { policy.note_sweep(options, kSecond / 8, kSecond, 0, live); }
   void idle_sweep(uint64_t live = 0) { policy.note_sweep(options, 1, kSecond, 0, live); }
 
   Policy policy;
@@ -42,6 +44,22 @@ TEST_F(PolicyTest, TheMinimumOfTheOptionsReplacesTheAdaptiveOne) {
   EXPECT_EQ(threshold(0), 64 * kKiB);
   options.min = 50 * kMiB;
   EXPECT_EQ(threshold(100 * kMiB), 50 * kMiB);
+}
+
+TEST_F(PolicyTest, APercentageThatWasSetIsABound) {
+  for (int i = 0; i < 300; ++i) policy.note_sweep(options, kSecond / 2, kSecond, 0, 4 * kMiB);
+  for (int i = 0; i < 20; ++i) policy.note_cost(300, 200);
+  EXPECT_GT(threshold(4 * kMiB), 4 * kMiB) << "the heap has all reasons to let it grow";
+  options.percent_set = true;
+  options.percent = 50;
+  EXPECT_NEAR(static_cast<double>(threshold(4 * kMiB)), 2.0 * kMiB, 100);
+  EXPECT_NEAR(static_cast<double>(threshold(400 * kMiB)), 200.0 * kMiB, 1000);
+  options.percent = 5;
+  EXPECT_EQ(threshold(4 * kMiB), kStart) << "small heaps cycle in cache";
+  options.min = 3 * kMiB;
+  EXPECT_EQ(threshold(4 * kMiB), 3 * kMiB);
+  options.max = 2 * kMiB;
+  EXPECT_EQ(threshold(400 * kMiB), 2 * kMiB);
 }
 
 TEST_F(PolicyTest, TheMaximumBoundsEverything) {
@@ -86,6 +104,28 @@ TEST_F(PolicyTest, TheMinimumIsCappedAndFallsBack) {
   EXPECT_EQ(threshold(0), 100 * kMiB / 3);
   busy_sweep(0);
   EXPECT_EQ(threshold(0), kCap) << "and a smaller one again when the heap shrinks";
+}
+
+// What the minimum's growth does not bring down, more quarantine than the percentage does, four times at
+// most.
+TEST_F(PolicyTest, WhereSweepingTakesSeveralTimesItsShareThePercentageIsStretched) {
+  const auto sweeps = [&](uint64_t share, int count, uint64_t heap = kSmallHeap) {
+    for (int i = 0; i < count; ++i) policy.note_sweep(options, kSecond / 100 * share, kSecond, 0, heap);
+    return static_cast<double>(threshold(heap)) / kMiB;
+  };
+  EXPECT_NEAR(sweeps(19, 100), 2, 0.01) << "less than four times its share: only the minimum grew";
+  EXPECT_NEAR(sweeps(21, 1), 2.25, 0.02);
+  EXPECT_NEAR(sweeps(21, 100), 8, 0.01);
+  EXPECT_NEAR(sweeps(16, 100), 8, 0.01) << "kept";
+  EXPECT_LT(sweeps(15, 1), 7.6);
+  EXPECT_NEAR(sweeps(15, 100), 2, 0.01);
+  EXPECT_NEAR(sweeps(50, 100, 600 * kMiB), 208, 1) << "of a large heap 8 MiB at most";
+  sweeps(50, 100);
+  options.max = 3 * kMiB;
+  EXPECT_EQ(threshold(kSmallHeap), 3 * kMiB);
+  options.max = 0;
+  options.min = kMiB;
+  EXPECT_NEAR(static_cast<double>(threshold(kSmallHeap)), 1.5 * kMiB, 100) << "a minimum that was set";
 }
 
 TEST_F(PolicyTest, AShareOfTheCpuBetweenTheBoundsChangesNothing) {

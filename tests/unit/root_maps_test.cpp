@@ -75,6 +75,7 @@ TEST(RootMaps, Kinds) {
       ASSERT_TRUE(reader.next(mapping)) << line.text;
       EXPECT_EQ(mapping.range.begin, strtoull(line.text, nullptr, 16));
       EXPECT_EQ(mapping.range.end, strtoull(strchr(line.text, '-') + 1, nullptr, 16));
+      EXPECT_EQ(mapping.offset, strtoull(strchr(strchr(line.text, ' ') + 1, ' '), nullptr, 16));
       EXPECT_EQ(classify(mapping, kShm), line.kind) << line.text;
       EXPECT_EQ(is_main_stack(mapping), strstr(line.text, "[stack]") != nullptr);
       EXPECT_EQ(mapping.shared, strstr(line.text, "-s ") != nullptr || strstr(line.text, "ws ") != nullptr ||

@@ -78,10 +78,15 @@ class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoic
   Random random{1};
   ScanKernel kernel = nullptr;
   std::vector<uint64_t> painted, hits, expected;
-  std::vector<uint64_t> blocks;
-  ScanTarget target{kBase, kExtent, nullptr, nullptr, nullptr};
+  std::vector<uint64_t> blocks, summary;
+  ScanTarget target{kBase, kExtent, nullptr, nullptr, nullptr, nullptr};
   void aim() {
     target.painted = painted.data();
+    summary.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
+    for (Granule word = 0; word < painted.size(); ++word) {
+      if (painted[word] != 0) bits::set(summary.data(), word >> (kSummaryShift - 6), 1);
+    }
+    target.summary = summary.data();
     target.hits = hits.data();
     blocks.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
     target.news = blocks.data();

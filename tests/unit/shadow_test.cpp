@@ -130,11 +130,37 @@ TEST_F(ShadowTest, WhatHeldChunksPointAtIsHeldToo) {
   }
 }
 
+TEST_F(ShadowTest, ABrushPaintsWhatPaintDoes) {
+  Random random(11);
+  ShadowTables other{kGranules};
+  for (int round = 0; round < 200; ++round) {
+    std::vector<Run> some;
+    Granule at = random.below(64);
+    while (some.size() < 50 && at < kGranules - 400) {
+      some.push_back({at, 1 + random.below(random.one_in(8) ? 300 : 9)});
+      at = some.back().end() + random.below(random.one_in(3) ? 200 : 2);
+    }
+    for (size_t i = some.size(); i > 1; --i) std::swap(some[i - 1], some[random.below(i)]);
+    {
+      Shadow::Brush brush(shadow);
+      for (const Run run : some) ASSERT_TRUE(brush.paint(run));
+      // Freed twice: in the word at hand, across words, and in a word left long ago.
+      const Run twice = some[random.below(some.size())];
+      ASSERT_FALSE(brush.paint({twice.end() - 1, 1}));
+      ASSERT_FALSE(brush.paint(twice));
+    }
+    for (const Run run : some) ASSERT_TRUE(other.shadow.paint(run));
+    ASSERT_EQ(tables.painted, other.painted);
+    ASSERT_EQ(tables.summary, other.summary);
+    for (Shadow* one : {&shadow, &other.shadow}) one->release(kGranules, [](uint64_t, uint64_t) {});
+  }
+}
+
 // Beside running threads most is widened early; in the stop only what was hit since is looked at, and what
 // could not be named before.
 TEST_F(ShadowTest, WideningAgainLooksOnlyWhereSomethingWasHit) {
   constexpr Granule kBlock = Granule{1} << kSummaryShift;
-  for (Granule i = 0; i < 4; ++i) paint({i * kBlock + 100, 40});
+  for (Granule i = 0; i < 4; ++i) paint({i * kBlock + 10, 30});
   std::vector<Granule> asked;
   bool known = false;
   const auto widen = [&] {
@@ -147,15 +173,15 @@ TEST_F(ShadowTest, WideningAgainLooksOnlyWhereSomethingWasHit) {
         },
         [](Run) { return false; });
   };
-  for (const Granule i : {0u, 1u, 3u}) shadow.hit(i * kBlock + 110);
+  for (const Granule i : {0u, 1u, 3u}) shadow.hit(i * kBlock + 15);
   EXPECT_EQ(widen().chunks, 2u);
-  EXPECT_EQ(asked, (std::vector<Granule>{110, kBlock + 110, 3 * kBlock + 110}));
-  shadow.hit(2 * kBlock + 100);
+  EXPECT_EQ(asked, (std::vector<Granule>{15, kBlock + 15, 3 * kBlock + 15}));
+  shadow.hit(2 * kBlock + 10);
   EXPECT_EQ(widen().chunks, 3u);
-  EXPECT_EQ(asked, (std::vector<Granule>{2 * kBlock + 100, 3 * kBlock + 110}));
+  EXPECT_EQ(asked, (std::vector<Granule>{2 * kBlock + 10, 3 * kBlock + 15}));
   known = true;
   EXPECT_EQ(widen().chunks, 4u);
-  EXPECT_EQ(asked, (std::vector<Granule>{3 * kBlock + 110}));
+  EXPECT_EQ(asked, (std::vector<Granule>{3 * kBlock + 15}));
   EXPECT_EQ(widen().chunks, 4u);
   EXPECT_TRUE(asked.empty());
   Granules total = 0;
@@ -179,6 +205,35 @@ TEST_F(ShadowTest, WideningAgainLooksOnlyWhereSomethingWasHit) {
   EXPECT_EQ(widen().chunks, 0u);
   EXPECT_EQ(release(&total).size(), 4u);
   EXPECT_TRUE(nothing_left());
+}
+
+// Beside the threads large chunks are left to the stop: one question each, however many words point at them.
+TEST_F(ShadowTest, WhatIsLeftForLaterIsAskedOnceAndKept) {
+  constexpr Run kLarge{100, 3000}, kSmall{3200, 5};
+  for (const Run chunk : {kLarge, kSmall}) paint(chunk);
+  for (Granule at = kLarge.start; at < kLarge.end(); at += 3) shadow.hit(at);
+  shadow.hit(kSmall.start + 2);
+  size_t asked = 0;
+  const auto expand_leaving = [&](bool leave) {
+    asked = 0;
+    return shadow.expand(
+        kGranules,
+        [&](Granule granule) {
+          ++asked;
+          return chunk_at(granule);
+        },
+        [](Run) { return false; }, [&](Run chunk) { return leave && chunk == kLarge; });
+  };
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(expand_leaving(true).chunks, 1u);
+    EXPECT_EQ(asked, round == 0 ? 2u : 1u);
+    EXPECT_FALSE(shadow.any_hit({kLarge.end() - 2, 1})) << "not widened";
+  }
+  EXPECT_EQ(expand_leaving(false).chunks, 2u);
+  EXPECT_TRUE(bits::all(tables.hits.data(), kLarge.start, kLarge.length));
+  std::vector<Granule> released;
+  shadow.release(kGranules, [&](uint64_t word, uint64_t) { released.push_back(word); });
+  EXPECT_TRUE(released.empty()) << "both are held";
 }
 
 TEST_F(ShadowTest, NeighboursAreReleasedAsOneRunInAddressOrder) {

@@ -24,6 +24,9 @@ struct Complete {
   bool trap(uintptr_t, size_t);
   bool untrap(uintptr_t, size_t);
   void zero(uintptr_t, size_t);
+  size_t movable(uintptr_t, size_t);
+  MoveResult move(uintptr_t, uintptr_t, size_t);
+  void zero_short(uintptr_t, size_t);
   bool make_zero(uintptr_t, size_t);
 };
 struct NoPageSize : Complete {

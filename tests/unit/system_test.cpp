@@ -133,6 +133,29 @@ class SystemMemoryTest : public testing::Test {
     EXPECT_EQ(bytes(at)[page + 8], 0xa5);
   }
 
+  void moves_pages_or_changes_nothing() {
+    ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+    fill(at, size);
+    memset(bytes(at), 0x11, page);
+    if (memory.movable(at, page) == 0) GTEST_SKIP() << "this platform, or kernel, does not move pages";
+    EXPECT_EQ(memory.movable(at, 3 * page), 3 * page);
+    const MoveResult result = memory.move(at, at + 2 * page, page);
+    ASSERT_EQ(result, MoveResult::moved);
+    EXPECT_EQ(bytes(at + 2 * page)[0], 0x11);
+    EXPECT_EQ(bytes(at + 3 * page)[-1], 0x11);
+    EXPECT_TRUE(all_zero(at, page)) << "still there, and empty";
+    EXPECT_EQ(bytes(at)[page], 0xa5);
+    EXPECT_EQ(bytes(at)[3 * page], 0xa5);
+    fill(at, size);
+    EXPECT_EQ(memory.movable(at + page, 4 * page), page) << "what was moved is a mapping of its own";
+    ASSERT_TRUE(memory.trap(at + 8 * page, page));
+    EXPECT_EQ(memory.movable(at + 8 * page, page), 0u);
+    EXPECT_EQ(memory.movable(at + 6 * page, 4 * page), 2 * page);
+    ASSERT_EQ(mlock(bytes(at + 6 * page), page), 0) << "RLIMIT_MEMLOCK must allow a page";
+    EXPECT_EQ(memory.movable(at + 6 * page, page), 0u) << "a move would unlock it";
+    errno = 0;
+  }
+
   void says_whether_anything_was_not_zero() {
     ASSERT_EQ(memory.commit(at, size), CommitResult::done);
     EXPECT_FALSE(memory.make_zero(at, size));
@@ -182,6 +205,9 @@ TYPED_TEST(SystemMemoryDeathTest, TrappedPagesStopTheProgramUntilTheyAreUntrappe
 }
 TYPED_TEST(SystemMemoryTest, ZeroesWhatIsAskedForAndNothingElse) {
   this->zeroes_what_is_asked_for_and_nothing_else();
+}
+TYPED_TEST(SystemMemoryTest, MovesPagesOrChangesNothing) {
+  this->moves_pages_or_changes_nothing();
 }
 TYPED_TEST(SystemMemoryTest, SaysWhetherAnythingWasNotZero) {
   this->says_whether_anything_was_not_zero();

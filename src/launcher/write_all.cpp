@@ -1,0 +1,19 @@
+#include "launcher/write_all.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace nonreuse::launcher {
+
+bool write_all(int descriptor, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
+
+}  // namespace nonreuse::launcher
