@@ -44,7 +44,9 @@ class Heap {
   Run take_aligned(Granules length, Granules alignment);
   // For a thread to carve from: up to `most` free runs of at least `least` (< kIndexedMin) granules, about
   // `wanted` granules in all, in address order from where the last call for such a size ended; their number.
-  // None once all were passed, until rewind().
+  // None once all were passed, until rewind(). Where the last release left holes shorter than kIndexedMin of
+  // more than 1 MiB and three quarters of what is in use, longer runs are passed over, for requests that need
+  // them: a heap of objects that stay and, between them, larger ones that go would not stop growing for long.
   size_t gather(Granules least, Granules wanted, Run* out, size_t most);
   // One run of at least `least` granules, about `wanted`: best fit among longer runs, else fresh memory.
   Run take_any(Granules least, Granules wanted);
@@ -161,6 +163,7 @@ class Heap {
   SmallBins bins_;
   Granule refind_at_[kIndexedMin] = {};
   Granule cursors_[kCursors] = {};  // of gather() and take(), by size
+  bool thrifty_ = false;            // gather() leaves long runs whole
   Run joining_;              // between begin_release() and end_release(): a long free run in no index yet
   Run victim_;               // in the free bitmap, in no bin and no trie
   Granule top_ = 0;          // below: chunks and free runs; from here to segment_end_: unused

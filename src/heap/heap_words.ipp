@@ -92,6 +92,8 @@ template <MemoryPlatform P>
 void Heap<P>::end_release() {
   finish_join();
   lower_top(top_);
+  const Granules holes = committed_ - top_size() - in_use_ - spare();  // in short free runs
+  thrifty_ = holes > kStep && holes > in_use_ / 4 * 3;
   rewind();
   if (consolidations_ < kMaxReleaseCheckRate) return;
   consolidations_ = 0;
@@ -120,7 +122,7 @@ size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
   while (cursor < top_ && count < most && got < wanted) {
     const Run run = next_run(cursor, least);
     cursor = run.end();
-    if (run.length < least) continue;
+    if (run.length < least || (thrifty_ && run.length >= kIndexedMin)) continue;
     out[count] = take_part(run, wanted - got > least ? wanted - got : least);
     cursor = out[count].end();
     got += out[count++].length;

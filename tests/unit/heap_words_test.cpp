@@ -144,6 +144,30 @@ TEST_F(HeapWordsTest, EveryHoleThatASweepLeavesIsUsedBeforeFreshMemory) {
   }
 }
 
+// Where most of the heap is short holes, long runs are left to what needs them; else they are used in turn.
+TEST_F(HeapWordsTest, AHeapOfShortHolesKeepsItsLongRuns) {
+  for (const bool of_holes : {true, false}) {
+    World world;
+    const Run large = row(world, {200}).front();
+    std::vector<Run> freed{large};
+    for (int i = 0; i < 1200; ++i) {
+      freed.push_back(world.take(of_holes ? 60 : 20));
+      world.take(of_holes ? 20 : 60);
+    }
+    world.release_by_words(freed);
+    world.check();
+    const std::vector<Run> runs = gather(world, 3, 50, 4);
+    ASSERT_FALSE(runs.empty());
+    if (of_holes) {
+      for (const Run run : runs) EXPECT_LT(run.length, kIndexedMin);
+      EXPECT_EQ(world.take(200), large);
+    } else {
+      EXPECT_EQ(runs.front().start, large.start);
+    }
+    world.check();
+  }
+}
+
 TEST_F(HeapWordsTest, AlignedRunsFitIntoHoles) {
   for (const Granules alignment : {2, 4, 16}) {
     World world;
