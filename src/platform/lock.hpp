@@ -45,12 +45,12 @@ class SpinLock {
 class FutexLock {
  public:
   void lock() {
-    uint32_t seen = 0;
-    if (word_.compare_exchange_strong(seen, 1, std::memory_order_acquire)) return;
-    for (unsigned spins = 0; spins < 40; ++spins) {
+    if (try_lock()) return;
+    // Looks before it takes, so that the holder keeps the line. Sections last microseconds (a refill), as
+    // does falling asleep and being woken up.
+    for (unsigned spins = 0; spins < kSpins; ++spins) {
       os::cpu_pause();
-      seen = 0;
-      if (word_.compare_exchange_weak(seen, 1, std::memory_order_acquire)) return;
+      if (word_.load(std::memory_order_relaxed) == 0 && try_lock()) return;
     }
     while (word_.exchange(2, std::memory_order_acquire) != 0) os::futex_wait(&word_, 2);
   }
@@ -64,6 +64,7 @@ class FutexLock {
   void reset() { word_.store(0, std::memory_order_relaxed); }
 
  private:
+  static constexpr unsigned kSpins = 600;  // about 10 to 30 us
   std::atomic<uint32_t> word_{0};
 };
 
