@@ -82,10 +82,10 @@ auto Allocator<P, R>::allocate_direct(Granules length, Granules alignment, size_
   {
     LockGuard guard(heap_.lock());
     run = heap_.take_aligned(length, pointers_.alignment_for(size, alignment));
+    if (!run.empty()) tags_.set_live(run.start, run.length);
   }
   if (run.empty()) return {};
   heap_.cleanse(run);
-  tags_.set_live(run.start, run.length);
   publish_gauges();
   return hand_out(run.start, run.length, size);
 }

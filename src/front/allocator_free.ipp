@@ -200,9 +200,12 @@ template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::shrink(ThreadFront& front, Wild pointer, Run chunk, Granules length) {
   if (!(claim_chunk(pointer, chunk.start, "realloc") == chunk)) reject(pointer, "realloc");
   const Run tail{chunk.start + length, chunk.length - length};
-  if (chunk.length > kSmallMax && length <= kSmallMax) tags_.clear({chunk.start + 1, 6});
-  tags_.set_freed(tail.start, tail.length);
-  tags_.set_live(chunk.start, length);
+  {
+    LockGuard guard(heap_.lock());
+    if (chunk.length > kSmallMax && length <= kSmallMax) tags_.clear({chunk.start + 1, 6});
+    tags_.set_freed(tail.start, tail.length);
+    tags_.set_live(chunk.start, length);
+  }
   put_away(front, tail);
   return true;
 }
@@ -228,12 +231,13 @@ auto Allocator<P, R>::move_pages(ThreadFront& front, Wild old, Run chunk, Granul
     heap_.forget_zero({run.start, chunk.length});
     heap_.cleanse({run.start + chunk.length, length - chunk.length});
   }
-  // What was lost is spent: never freed, never looked at.
-  if (!run.empty()) tags_.set_live(run.start, run.length);
-  if (result != MoveResult::moved) {
-    tags_.set_live(chunk.start, chunk.length);
-    return {};
+  {
+    LockGuard guard(heap_.lock());
+    // What was lost is spent: never freed, never looked at.
+    if (!run.empty()) tags_.set_live(run.start, run.length);
+    if (result != MoveResult::moved) tags_.set_live(chunk.start, chunk.length);
   }
+  if (result != MoveResult::moved) return {};
   publish_gauges();
   put_away(front, chunk);
   return hand_out(run.start, run.length, size);

@@ -9,7 +9,8 @@
 // malloc writes a tag plainly; free claims it with one compare-and-swap, so two threads that free the same
 // chunk cannot both succeed, and any pointer is exactly one of: live start, interior, freed, not allocated.
 // No overflow in the program reaches this map. Thread-safety: each byte is an atomic object; digits are
-// written before and read after their head by the owner of the chunk.
+// written before and read after their head by the owner of the chunk, under the heap's lock, so that a fork,
+// which takes it, never gives the child digits without their head.
 #pragma once
 
 #include <atomic>

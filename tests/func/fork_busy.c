@@ -1,7 +1,8 @@
 /* Forks a hundred times while four threads churn. Each child checks what it inherited, frees it, sweeps,
  * starts threads that allocate, forks once more now and then, and ends in one of the two ways. With the
  * argument "sweeping" two threads sweep without rest, so that forks fall into every state of a sweep, and in
- * the children, too. */
+ * the children, too. With "large" the threads take, cut, lengthen and free chunks whose sizes take several
+ * tags to say; the children only sweep and exit, where a DEBUG=1 library looks for halves of sizes. */
 #include "func.h"
 
 #include <sys/wait.h>
@@ -9,7 +10,7 @@
 enum { kForks = 100, kInherited = 500, kSeconds = 20 };
 static unsigned char* inherited[kInherited];
 
-static bool sweeping;
+static bool sweeping, large;
 static atomic_bool sweepers_stop;
 static pthread_t sweepers[2];
 
@@ -33,6 +34,27 @@ static void sweepers_start(void) {
 static void sweepers_end(void) {
   atomic_store(&sweepers_stop, true);
   for (int i = 0; sweeping && i < 2; ++i) CHECK(pthread_join(sweepers[i], NULL) == 0);
+}
+
+static void* resize_on(void* seed) {
+  uint64_t state = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 88172645463325252u;
+  while (!atomic_load(&churners_stop)) {
+    char* p = NULL;
+    for (int i = 0; i < 4; ++i) { /* 57 granules and more: one tag says up to 62 */
+      char* resized = realloc(p, 900 + next_random(&state) % 4000);
+      CHECK(resized != NULL);
+      p = resized;
+    }
+    free(p);
+  }
+  return NULL;
+}
+
+static void resizers_start(int count) {
+  for (churner_count = 0; churner_count < count; ++churner_count) {
+    void* seed = (void*)(uintptr_t)(churner_count + 1);
+    CHECK(pthread_create(&churners[churner_count], NULL, resize_on, seed) == 0);
+  }
 }
 
 static void wait_for(pid_t child, int round) {
@@ -60,6 +82,10 @@ static void live_as_child(int round) {
     free(inherited[i]);
     inherited[i] = NULL;
   }
+  if (large) {
+    sweep();
+    exit(0);
+  }
   sweepers_start();
   churn_once(2 << 20, (uint64_t)round);
   sweep();
@@ -82,9 +108,13 @@ static void live_as_child(int round) {
 
 int main(int argc, char** argv) {
   sweeping = argc > 1 && strcmp(argv[1], "sweeping") == 0;
-  const int forks = sweeping ? kForks / 6 : kForks;
+  large = argc > 1 && strcmp(argv[1], "large") == 0;
+  const int forks = sweeping ? kForks / 6 : large ? kForks * 3 : kForks;
   hold_some();
-  churners_start(sweeping ? 2 : 4);
+  if (large)
+    resizers_start(kMaxChurners);
+  else
+    churners_start(sweeping ? 2 : 4);
   sweepers_start();
   for (int round = 0; round < forks; ++round) {
     if (sweeping) usleep((useconds_t)(round * 7919 % 3000));
