@@ -8,9 +8,9 @@
 //
 // malloc writes a tag plainly; free claims it with one compare-and-swap, so two threads that free the same
 // chunk cannot both succeed, and any pointer is exactly one of: live start, interior, freed, not allocated.
-// No overflow in the program reaches this map. Thread-safety: each byte is an atomic object; digits are
-// written before and read after their head by the owner of the chunk, under the heap's lock, so that a fork,
-// which takes it, never gives the child digits without their head.
+// No overflow in the program reaches this map. Thread-safety: each byte is an atomic object; the owner of the
+// chunk writes digits before their head and reads them after it. Who writes them holds the heap's lock, which
+// fork takes: no child inherits digits without their head.
 #pragma once
 
 #include <atomic>

@@ -2,7 +2,7 @@
  * starts threads that allocate, forks once more now and then, and ends in one of the two ways. With the
  * argument "sweeping" two threads sweep without rest, so that forks fall into every state of a sweep, and in
  * the children, too. With "large" the threads take, cut, lengthen and free chunks whose sizes take several
- * tags to say; the children only sweep and exit, where a DEBUG=1 library looks for halves of sizes. */
+ * tags to say; the children only exit, where a DEBUG=1 library looks for halves of sizes. */
 #include "func.h"
 
 #include <sys/wait.h>
@@ -50,13 +50,6 @@ static void* resize_on(void* seed) {
   return NULL;
 }
 
-static void resizers_start(int count) {
-  for (churner_count = 0; churner_count < count; ++churner_count) {
-    void* seed = (void*)(uintptr_t)(churner_count + 1);
-    CHECK(pthread_create(&churners[churner_count], NULL, resize_on, seed) == 0);
-  }
-}
-
 static void wait_for(pid_t child, int round) {
   int status = 0;
   for (int i = 0; i < kSeconds * 1000; ++i) {
@@ -77,14 +70,11 @@ static void wait_for(pid_t child, int round) {
 
 static void live_as_child(int round) {
   alarm(kSeconds + 5); /* never left behind */
+  if (large) exit(0);
   for (int i = 0; i < kInherited; ++i) {
     for (int k = 0; k < 100; ++k) CHECK(inherited[i][k] == (unsigned char)i);
     free(inherited[i]);
     inherited[i] = NULL;
-  }
-  if (large) {
-    sweep();
-    exit(0);
   }
   sweepers_start();
   churn_once(2 << 20, (uint64_t)round);
@@ -109,16 +99,18 @@ static void live_as_child(int round) {
 int main(int argc, char** argv) {
   sweeping = argc > 1 && strcmp(argv[1], "sweeping") == 0;
   large = argc > 1 && strcmp(argv[1], "large") == 0;
-  const int forks = sweeping ? kForks / 6 : large ? kForks * 3 : kForks;
+  const int forks = sweeping ? kForks / 6
+                    : large  ? kForks * 10
+                             : kForks; /* sees digits written outside the lock in every second run */
   hold_some();
   if (large)
-    resizers_start(kMaxChurners);
+    churners_start_with(kMaxChurners, resize_on);
   else
     churners_start(sweeping ? 2 : 4);
   sweepers_start();
   for (int round = 0; round < forks; ++round) {
     if (sweeping) usleep((useconds_t)(round * 7919 % 3000));
-    for (int i = 0; i < kInherited; ++i) {
+    for (int i = 0; !large && i < kInherited; ++i) {
       inherited[i] = malloc(100);
       CHECK(inherited[i] != NULL);
       memset(inherited[i], i, 100);

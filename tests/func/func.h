@@ -151,12 +151,15 @@ static void* churner(void* seed) {
   return NULL;
 }
 
-__attribute__((unused)) static void churners_start(int count) {
+__attribute__((unused)) static void churners_start_with(int count, void* (*body)(void* seed)) {
   atomic_store(&churners_stop, false);
   for (churner_count = 0; churner_count < count; ++churner_count) {
     void* seed = (void*)(uintptr_t)(churner_count + 1);
-    CHECK(pthread_create(&churners[churner_count], NULL, churner, seed) == 0);
+    CHECK(pthread_create(&churners[churner_count], NULL, body, seed) == 0);
   }
+}
+__attribute__((unused)) static void churners_start(int count) {
+  churners_start_with(count, churner);
 }
 
 __attribute__((unused)) static void churners_end(void) {

@@ -279,7 +279,9 @@ TEST(ThreadStopByPtrace, SignalsSurviveAKilledHelper) {
               const uint64_t deadline = now_ns() + 20 * kSecond;
               while (killed < 1000 && (killed == 0 || now_ns() < deadline)) {
                 // A machine with much else to do may take longer than the time-out: another try then.
-                if (stopper.stop(StopMethod::ptrace_helper, kTimeout) != StopResult::stopped) continue;
+                const StopResult result = stopper.stop(StopMethod::ptrace_helper, kTimeout);
+                if (result == StopResult::timed_out && now_ns() < deadline) continue;
+                REQUIRE(result == StopResult::stopped);
                 const int helper = find_helper();
                 if (helper != 0) {
                   ++killed;
