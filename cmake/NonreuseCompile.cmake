@@ -104,11 +104,14 @@ function(nonreuse_library_target target)
 endfunction()
 
 # Files with flags of their own. The kernels that need more than the baseline processor are files of their own
-# (*_avx2.cpp), chosen at run time; nothing else may be compiled with these flags, or it would crash on older machines.
+# (*_avx2.cpp, *_avx512.cpp), chosen at run time; nothing else may be compiled with these flags, or it would crash on older machines.
 function(nonreuse_source_flags)
   foreach(source IN LISTS ARGN)
     if(source MATCHES "/quiet_handler\\.cpp$")  # catches what a new-handler throws; see there
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-fexceptions")
+    endif()
+    if(source MATCHES "_avx512\\.cpp$" AND NONREUSE_PROCESSOR STREQUAL "x86_64")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx512f;-mbmi;-mbmi2;-mlzcnt;-mpopcnt")
     endif()
     if(source MATCHES "_avx2\\.cpp$" AND NONREUSE_PROCESSOR STREQUAL "x86_64")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mbmi;-mbmi2;-mlzcnt")

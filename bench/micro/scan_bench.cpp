@@ -40,8 +40,7 @@ class Image {
         count_(bytes / sizeof(uint64_t)),
         painted_(count_ / 128 + 1),
         hits_(painted_.size()),
-        news_((bytes >> nonreuse::kGranuleShift >> nonreuse::kSummaryShift) / 64 + 1),
-        summary_(news_.size()) {
+        news_((bytes >> nonreuse::kGranuleShift >> nonreuse::kSummaryShift) / 64 + 1) {
     Random random(7);
     if (kind == Kind::random) {
       for (size_t i = 0; i < count_; ++i) words_[i] = random.next() | uint64_t{1} << 63;
@@ -55,8 +54,6 @@ class Image {
       if (!freed[n]) continue;
       const size_t granule = n * kGranulesPerNode;
       painted_[granule >> 6] |= uint64_t{0xf} << (granule & 63);
-      const size_t block = granule >> nonreuse::kSummaryShift;
-      summary_[block >> 6] |= uint64_t{1} << (block & 63);
     }
     for (size_t n = 0; n < nodes; ++n) {
       if (freed[n]) continue;
@@ -77,11 +74,7 @@ class Image {
   const uint64_t* words() const { return words_; }
   size_t count() const { return count_; }
   nonreuse::ScanTarget target() {
-    return {reinterpret_cast<uintptr_t>(words_),
-            count_ * sizeof(uint64_t),
-            painted_.data(),
-            summary_.data(),
-            hits_.data(),
+    return {reinterpret_cast<uintptr_t>(words_), count_ * sizeof(uint64_t), painted_.data(), hits_.data(),
             news_.data()};
   }
 
@@ -108,7 +101,7 @@ class Image {
 
   uint64_t* words_;
   size_t count_;
-  std::vector<uint64_t> painted_, hits_, news_, summary_;
+  std::vector<uint64_t> painted_, hits_, news_;
 };
 
 Image& image(Kind kind, size_t bytes) {
@@ -141,8 +134,10 @@ void scan(benchmark::State& state, KernelChoice choice, Kind kind, size_t bytes)
 int main(int argc, char** argv) {
   const std::pair<const char*, Kind> kinds[] = {
       {"random", Kind::random}, {"near", Kind::near}, {"far", Kind::far}, {"apart", Kind::apart}};
-  const std::pair<const char*, KernelChoice> kernels[] = {
-      {"scalar", KernelChoice::scalar}, {"avx2", KernelChoice::avx2}, {"neon", KernelChoice::neon}};
+  const std::pair<const char*, KernelChoice> kernels[] = {{"scalar", KernelChoice::scalar},
+                                                          {"avx2", KernelChoice::avx2},
+                                                          {"avx512", KernelChoice::avx512},
+                                                          {"neon", KernelChoice::neon}};
   for (const auto& [kind_name, kind] : kinds) {
     for (const size_t mib : {1, 16, 256}) {
       const size_t bytes = mib << 20;

@@ -54,7 +54,7 @@ constexpr std::array kRows = {
         offsetof(Options, stop_timeout)},
     Row{{"stop", OptionType::choice, nullptr, 0, 0, 0, "auto|ptrace|signal", "how threads are stopped"},
         offsetof(Options, stop)},
-    Row{{"kernel", OptionType::choice, nullptr, 0, 0, 0, "auto|scalar|avx2|neon",
+    Row{{"kernel", OptionType::choice, nullptr, 0, 0, 0, "auto|scalar|avx2|neon|avx512",
          "which code scans memory for pointers"},
         offsetof(Options, kernel)},
     Row{{"sweep", OptionType::flag, nullptr, 0, 0, 1, nullptr,

@@ -7,7 +7,7 @@
 namespace nonreuse {
 
 enum class StopChoice : uint8_t { automatic, ptrace, signal };
-enum class KernelChoice : uint8_t { automatic, scalar, avx2, neon };
+enum class KernelChoice : uint8_t { automatic, scalar, avx2, neon, avx512 };
 
 // The values in force. Sizes in bytes.
 struct Options {

@@ -61,12 +61,9 @@ void ConservativeRevoker::begin(const RevokeRequest& request) {
   figures_ = {};
   const KernelChoice kernel = request.options->kernel;
   state_.kernel = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
-  state_.target = {request.base,
-                   request.top << kGranuleShift,
-                   request.shadow->painted(),
-                   request.shadow->summary(),
-                   request.shadow->hits(),
-                   request.shadow->news()};
+  state_.live_kernel = choose_live_kernel(kernel);
+  state_.target = {request.base, request.top << kGranuleShift, request.shadow->painted(),
+                   request.shadow->hits(), request.shadow->news()};
   state_.phase = SweepPhase::whole;
   state_.armed_bytes = 0;
   state_.again_bytes = 0;

@@ -139,28 +139,56 @@ uint64_t MemoryScanner::copied(Range range) {
   return news;
 }
 
-// Nothing in this word of the bitmaps can hold a pointer: free memory is zero, and what is painted is read
-// later if it turns out to be held. What was read beside the threads was widened already, so all that is
-// painted counts in the stop. Beside them the bits change, but a page that is handed out is written then.
-NONREUSE_READS_ANY_MEMORY bool MemoryScanner::is_empty(uint64_t word) const {
-  const uint64_t painted = state_.phase == SweepPhase::again ? 0 : state_.request.shadow->painted()[word];
-  return (state_.request.free_bits[word] | painted) == bits::kAll;
+// What the bitmaps say holds nothing is passed over. What was read beside the threads was widened already, so
+// all that is painted counts in the stop. Beside them the bits change, but a page that is handed out is
+// written then.
+void MemoryScanner::heap(Range range) {
+  const uintptr_t base = state_.request.base;
+  const uint64_t* const painted =
+      state_.phase == SweepPhase::again ? nullptr : state_.request.shadow->painted();
+  LivePart part{base, state_.request.free_bits, painted, (range.begin - base) >> kGranuleShift,
+                (range.end - base) >> kGranuleShift};
+  if (state_.request.options->unaligned) return heap_words(part);
+  if (!state_.beside()) {
+    state_.live_kernel(state_.target, part, figures.heap_bytes);
+    return;
+  }
+  struct Piece {
+    const SweepState& state;
+    LivePart part;
+    uint64_t bytes;
+  } piece{state_, part, 0};
+  const auto read_piece = [](void* argument) {
+    auto& [state, live, bytes] = *static_cast<Piece*>(argument);
+    state.live_kernel(state.target, live, bytes);
+  };
+  constexpr Granules kPart = kGuardedPart >> kGranuleShift;
+  for (Granule at = part.begin; at < part.end; at = piece.part.end) {
+    piece.part.begin = at;
+    piece.part.end = part.end - at < kPart ? part.end : at + kPart;
+    if (!process_->guarded(read_piece, &piece))
+      state_.note_unread({base + (at << kGranuleShift), base + (piece.part.end << kGranuleShift)});
+  }
+  figures.heap_bytes += piece.bytes;
 }
 
-void MemoryScanner::heap(Range range) {
+// Where words at any offset count, those across lines do as well: what is live is read in long pieces.
+NONREUSE_READS_ANY_MEMORY void MemoryScanner::heap_words(const LivePart& part) {
   Range live{};
   const auto flush = [&] {
     figures.heap_bytes += live.size();
     words(live);
   };
-  for (uintptr_t at = range.begin; at < range.end; at += kWordBytes) {
-    if (is_empty((at - state_.request.base) / kWordBytes)) continue;
-    const uintptr_t end = at + kWordBytes < range.end ? at + kWordBytes : range.end;
+  const uintptr_t end = part.base + (part.end << kGranuleShift);
+  for (uint64_t word = part.begin / kGranulesPerWord; word * kGranulesPerWord < part.end; ++word) {
+    const uint64_t dead = part.free[word] | (part.painted == nullptr ? 0 : part.painted[word]);
+    if (dead == bits::kAll) continue;
+    const uintptr_t at = part.base + word * kWordBytes;
     if (live.empty() || at - live.end >= kWordBytes) {
       if (!live.empty()) flush();
       live.begin = at;
     }
-    live.end = end;
+    live.end = at + kWordBytes < end ? at + kWordBytes : end;
   }
   if (!live.empty()) flush();
 }

@@ -24,6 +24,7 @@ struct SweepState {
   RevokeRequest request{};
   ScanTarget target{};
   ScanKernel kernel = nullptr;
+  LiveKernel live_kernel = nullptr;
   SweepPhase phase = SweepPhase::whole;
   WriteTracker tracker, disarming;
   std::atomic<uint64_t> progress{0};       // grows while memory is read beside the threads
@@ -81,7 +82,7 @@ class MemoryScanner final : private PageSink {
   uint64_t guarded(Range range);
   uint64_t copied(Range range);
   void seam(uintptr_t at);
-  bool is_empty(uint64_t word) const;
+  void heap_words(const LivePart& part);
 
   SweepState& state_;
   ReaderProcess* process_;

@@ -49,15 +49,34 @@ struct Bounds {
   }
 };
 
+// Signed comparison stands in for the unsigned one: both sides are moved by 2^63.
+__attribute__((always_inline)) inline Bounds bounds_of(const ScanTarget& target) {
+  constexpr uint64_t kFlip = uint64_t{1} << 63;
+  return {_mm256_set1_epi64x(static_cast<long long>(kFlip - target.base)),
+          _mm256_set1_epi64x(static_cast<long long>(target.extent + kFlip)),
+          _mm256_set1_epi64x(static_cast<long long>(kFlip))};
+}
+
 }  // namespace
 
 NONREUSE_READS_ANY_MEMORY
+uint64_t scan_live_avx2(const ScanTarget& target, const LivePart& part, uint64_t& bytes) {
+  const Bounds bounds = bounds_of(target);
+  const auto pack_line = [&](const uint64_t* line, uint64_t* out) -> size_t {
+    const Compared a = bounds.compare(line), b = bounds.compare(line + 4);
+    const __m256i any = _mm256_or_si256(a.in_range, b.in_range);
+    if (_mm256_testz_si256(any, any)) return 0;
+    const size_t first = bounds.pack(a, out);
+    return first + bounds.pack(b, out + first);
+  };
+  const uint64_t news = scan_live_lines(target, part, bytes, pack_line, TestOffsets());
+  _mm256_zeroall();
+  return news;
+}
+
+NONREUSE_READS_ANY_MEMORY
 uint64_t scan_avx2(const ScanTarget& target, const uint64_t* words, size_t count) {
-  // Signed comparison stands in for the unsigned one: both sides are moved by 2^63.
-  constexpr uint64_t kFlip = uint64_t{1} << 63;
-  const Bounds bounds{_mm256_set1_epi64x(static_cast<long long>(kFlip - target.base)),
-                      _mm256_set1_epi64x(static_cast<long long>(target.extent + kFlip)),
-                      _mm256_set1_epi64x(static_cast<long long>(kFlip))};
+  const Bounds bounds = bounds_of(target);
   uint64_t buffer[kScanBuffer + kScanBlock];
   size_t buffered = 0;
   uint64_t news = 0;

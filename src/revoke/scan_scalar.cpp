@@ -7,6 +7,7 @@
 
 #include "platform/attributes.hpp"
 #include "revoke/scan.hpp"
+#include "revoke/scan_offsets.hpp"
 
 namespace nonreuse {
 
@@ -26,27 +27,52 @@ uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t cou
   return news;
 }
 
+NONREUSE_READS_ANY_MEMORY
+uint64_t scan_live_scalar(const ScanTarget& target, const LivePart& part, uint64_t& bytes) {
+  const auto pack_line = [&](const uint64_t* line, uint64_t* out) -> size_t {
+    size_t found = 0;
+    for (size_t i = 0; i < kLineWords; ++i) {
+      const uint64_t offset = line[i] - target.base;
+      out[found] = offset;
+      found += offset < target.extent ? 1 : 0;
+    }
+    return found;
+  };
+  return scan_live_lines(target, part, bytes, pack_line, TestOffsets());
+}
+
 namespace {
 
 #if defined(__x86_64__)
 // Asked when it first matters, once: under a hypervisor each question takes microseconds, and the compiler's
 // builtin asks a good many of them whenever a program starts.
-// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, detection of AVX2.
-bool has_avx2() {
-  enum : uint8_t { kUnknown, kYes, kNo };
-  static constinit std::atomic<uint8_t> known{kUnknown};
-  uint8_t answer = known.load(std::memory_order_relaxed);
-  if (answer == kUnknown) {
-    constexpr unsigned kInstructions = bit_OSXSAVE | bit_AVX, kStateSaved = 6;
-    unsigned a, b = 0, c = 0, d, enabled = 0;
-    if (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kInstructions) == kInstructions)
-      asm volatile("xgetbv" : "=a"(enabled), "=d"(d) : "c"(0));
-    const bool yes = (enabled & kStateSaved) == kStateSaved && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 &&
-                     (b & bit_AVX2) != 0;
-    answer = yes ? kYes : kNo;
-    known.store(answer, std::memory_order_relaxed);
+// Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, detection of AVX2 and of
+// AVX-512. The latter counts where gather instructions are fast: on AMD's processors, and on those of Intel's
+// that are younger than the leak for whose sake older ones make them slow (Gather Data Sampling; they have
+// FP16).
+bool is_amd() {
+  unsigned a, b = 0, c = 0, d = 0;
+  __get_cpuid(0, &a, &b, &c, &d);
+  return b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+}
+
+enum Vectors : uint8_t { kUnknown, kNone, kAvx2, kAvx512 };
+Vectors vectors() {
+  static constinit std::atomic<Vectors> known{kUnknown};
+  Vectors answer = known.load(std::memory_order_relaxed);
+  if (answer != kUnknown) return answer;
+  constexpr unsigned kInstructions = bit_OSXSAVE | bit_AVX, kStateSaved = 0x6, kWideSaved = 0xe6;
+  unsigned a, b = 0, c = 0, d, enabled = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kInstructions) == kInstructions)
+    asm volatile("xgetbv" : "=a"(enabled), "=d"(d) : "c"(0));
+  answer = kNone;
+  if ((enabled & kStateSaved) == kStateSaved && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) {
+    if ((b & bit_AVX2) != 0) answer = kAvx2;
+    const bool wide = (b & bit_AVX512F) != 0 && (is_amd() || (d & bit_AVX512FP16) != 0);
+    if (answer == kAvx2 && wide && (enabled & kWideSaved) == kWideSaved) answer = kAvx512;
   }
-  return answer == kYes;
+  known.store(answer, std::memory_order_relaxed);
+  return answer;
 }
 #endif
 
@@ -69,7 +95,13 @@ bool kernel_available(KernelChoice kernel) {
       return true;
     case KernelChoice::avx2:
 #if defined(__x86_64__)
-      return has_avx2();
+      return vectors() >= kAvx2;
+#else
+      return false;
+#endif
+    case KernelChoice::avx512:
+#if defined(__x86_64__)
+      return vectors() == kAvx512;
 #else
       return false;
 #endif
@@ -83,25 +115,65 @@ bool kernel_available(KernelChoice kernel) {
   return false;
 }
 
+namespace {
+
+// The choice of another machine's kernel counts as automatic.
+KernelChoice settle(KernelChoice choice) {
+  if (choice != KernelChoice::automatic && kernel_available(choice)) return choice;
+  for (const KernelChoice best : {KernelChoice::avx512, KernelChoice::avx2, KernelChoice::neon}) {
+    if (kernel_available(best)) return best;
+  }
+  return KernelChoice::scalar;
+}
+
+}  // namespace
+
 ScanKernel choose_kernel(KernelChoice choice) {
-  // The choice of another machine's kernel counts as automatic.
-  if (choice == KernelChoice::scalar) return scan_scalar;
+  switch (settle(choice)) {
 #if defined(__x86_64__)
-  if (kernel_available(KernelChoice::avx2)) return scan_avx2;
+    case KernelChoice::avx2:
+      return scan_avx2;
+    case KernelChoice::avx512:
+      return scan_avx512;
 #elif defined(__aarch64__)
-  return scan_neon;
+    case KernelChoice::neon:
+      return scan_neon;
 #endif
-  return scan_scalar;
+    default:
+      return scan_scalar;
+  }
+}
+
+LiveKernel choose_live_kernel(KernelChoice choice) {
+  switch (settle(choice)) {
+#if defined(__x86_64__)
+    case KernelChoice::avx2:
+      return scan_live_avx2;
+    case KernelChoice::avx512:
+      return scan_live_avx512;
+#elif defined(__aarch64__)
+    case KernelChoice::neon:
+      return scan_live_neon;
+#endif
+    default:
+      return scan_live_scalar;
+  }
 }
 
 ScanKernel choose_unaligned_kernel(KernelChoice choice) {
+  switch (settle(choice)) {
 #if defined(__x86_64__)
-  if (choose_kernel(choice) == scan_avx2) return scan_unaligned<scan_avx2>;
+    case KernelChoice::avx2:
+      return scan_unaligned<scan_avx2>;
+    case KernelChoice::avx512:
+      return scan_unaligned<scan_avx512>;
 #elif defined(__aarch64__)
-  if (choose_kernel(choice) == scan_neon) return scan_unaligned<scan_neon>;
+    case KernelChoice::neon:
+      return scan_unaligned<scan_neon>;
 #endif
-  (void)choice;
-  return scan_unaligned<scan_scalar>;
+    default:
+      return scan_unaligned<scan_scalar>;
+  }
 }
 
 }  // namespace nonreuse

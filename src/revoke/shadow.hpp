@@ -27,7 +27,6 @@ class Shadow {
   void attach(const Tables& tables) { tables_ = tables; }
 
   const uint64_t* painted() const { return tables_.painted; }
-  const uint64_t* summary() const { return tables_.summary; }
   uint64_t* hits() const { return tables_.hits; }
   uint64_t* news() const { return tables_.news; }
 

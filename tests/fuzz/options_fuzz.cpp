@@ -27,7 +27,7 @@ void check_limits(const Options& options) {
   require(options.unmap >= 4096);
   require(options.stop_timeout >= 1);
   require(options.stop <= StopChoice::signal);
-  require(options.kernel <= KernelChoice::neon);
+  require(options.kernel <= KernelChoice::avx512);
   require(memchr(options.stats_dir, '\0', sizeof(options.stats_dir)) != nullptr);
 }
 

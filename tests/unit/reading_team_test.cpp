@@ -49,8 +49,7 @@ class ReadingTeamTest : public testing::Test {
     options_.unaligned = false;
     state_.request.options = &options_;
     state_.kernel = scan_scalar;
-    state_.target = {kBase,          kGranules << kGranuleShift, painted_.data(), near_.data(), hits_.data(),
-                     summary_.data()};
+    state_.target = {kBase, kGranules << kGranuleShift, painted_.data(), hits_.data(), summary_.data()};
     std::mt19937_64 random(std::random_device{}());
     for (uint64_t& word : painted_) word = random() & random();
     for (uint64_t& word : memory_) {
@@ -80,7 +79,6 @@ class ReadingTeamTest : public testing::Test {
   SweepState state_;
   std::vector<uint64_t> memory_ = std::vector<uint64_t>(size_t{4} << 20);
   std::vector<uint64_t> painted_ = std::vector<uint64_t>(kGranules / 64);
-  std::vector<uint64_t> near_ = std::vector<uint64_t>((kGranules >> kSummaryShift) / 64 + 1, ~uint64_t{0});
   std::vector<uint64_t> hits_ = painted_,
                         summary_ = std::vector<uint64_t>((kGranules >> kSummaryShift) / 64 + 1);
   std::unique_ptr<MemoryScanner> leader_ = std::make_unique<MemoryScanner>(state_, nullptr);

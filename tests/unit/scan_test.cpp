@@ -78,15 +78,10 @@ class ScanTest : public CoreTest, public testing::WithParamInterface<KernelChoic
   Random random{1};
   ScanKernel kernel = nullptr;
   std::vector<uint64_t> painted, hits, expected;
-  std::vector<uint64_t> blocks, summary;
-  ScanTarget target{kBase, kExtent, nullptr, nullptr, nullptr, nullptr};
+  std::vector<uint64_t> blocks;
+  ScanTarget target{kBase, kExtent, nullptr, nullptr, nullptr};
   void aim() {
     target.painted = painted.data();
-    summary.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
-    for (Granule word = 0; word < painted.size(); ++word) {
-      if (painted[word] != 0) bits::set(summary.data(), word >> (kSummaryShift - 6), 1);
-    }
-    target.summary = summary.data();
     target.hits = hits.data();
     blocks.assign((kExtent >> kGranuleShift >> kSummaryShift) / 64 + 1, 0);
     target.news = blocks.data();
@@ -163,6 +158,51 @@ TEST_P(ScanTest, BasesOfAnyAlignment) {
   }
 }
 
+// Heap memory by its bitmaps: what is neither free nor painted is read, to the line, and nothing else is.
+TEST_P(ScanTest, LiveLinesOfTheHeapAndNoOthers) {
+  const LiveKernel live = choose_live_kernel(GetParam());
+  constexpr size_t kGranules = 40 * 64 + 17;
+  for (const unsigned dead : {0u, 2u, 10u, 1u}) {
+    for (const bool all_painted_read : {false, true}) {
+      std::vector<uint64_t> free_bits(kGranules / 64 + 2), own_painted(kGranules / 64 + 2);
+      std::fill(painted.begin(), painted.end(), 0);
+      paint_at_random(2);
+      aim();
+      reset();
+      alignas(1024) static uint64_t heap[41 * 128];
+      for (uint64_t& word : heap) word = random_word(2);
+      const auto mark = [&](std::vector<uint64_t>& marks) {
+        for (size_t at = 0; at < kGranules;) {
+          const size_t length = random.between(1, 90);
+          if (dead != 0 && random.one_in(dead) && at + length <= kGranules)
+            bits::set(marks.data(), at, length);
+          at += length;
+        }
+      };
+      mark(free_bits);
+      mark(own_painted);
+      const size_t first = 64 * random.below(3);
+      uint64_t news = 0, lines = 0;
+      for (size_t line = first / 4; line < (kGranules + 3) / 4; ++line) {
+        bool busy = false;
+        for (size_t granule = line * 4; granule < line * 4 + 4 && granule < kGranules; ++granule) {
+          const bool painted_away = !all_painted_read && bits::test(own_painted.data(), granule);
+          busy |= !bits::test(free_bits.data(), granule) && !painted_away;
+        }
+        if (!busy) continue;
+        ++lines;
+        for (size_t word = line * 8; word < line * 8 + 8; ++word) news += reference(heap[word]);
+      }
+      const LivePart part{reinterpret_cast<uintptr_t>(heap), free_bits.data(),
+                          all_painted_read ? nullptr : own_painted.data(), first, kGranules};
+      uint64_t bytes = 0;
+      ASSERT_EQ(live(target, part, bytes), news);
+      ASSERT_EQ(hits, expected);
+      ASSERT_EQ(bytes, lines * 64);
+    }
+  }
+}
+
 // More hits than the kernel's buffer holds, all in one piece.
 TEST_P(ScanTest, NothingButPointersForManyWords) {
   std::fill(painted.begin(), painted.end(), ~uint64_t{0});
@@ -178,11 +218,12 @@ TEST_P(ScanTest, NothingButPointersForManyWords) {
 }
 
 std::string name_of(const testing::TestParamInfo<KernelChoice>& kernel) {
-  constexpr const char* kNames[] = {"automatic", "scalar", "avx2", "neon"};
+  constexpr const char* kNames[] = {"automatic", "scalar", "avx2", "neon", "avx512"};
   return kNames[static_cast<size_t>(kernel.param)];
 }
 INSTANTIATE_TEST_SUITE_P(Kernels, ScanTest,
-                         testing::Values(KernelChoice::scalar, KernelChoice::avx2, KernelChoice::neon),
+                         testing::Values(KernelChoice::scalar, KernelChoice::avx2, KernelChoice::neon,
+                                         KernelChoice::avx512),
                          name_of);
 
 // Pointers at every byte offset are found, and nothing before or behind the piece is read.
@@ -218,12 +259,23 @@ TEST(ScanKernels, TheChoiceIsKept) {
   EXPECT_EQ(choose_kernel(KernelChoice::scalar), scan_scalar);
   const ScanKernel best = choose_kernel(KernelChoice::automatic);
   bool any = false;
-  for (const KernelChoice kernel : {KernelChoice::avx2, KernelChoice::neon}) {
+  for (const KernelChoice kernel : {KernelChoice::avx2, KernelChoice::neon, KernelChoice::avx512}) {
+    any |= kernel_available(kernel);
+    if (kernel_available(kernel)) {
+      EXPECT_NE(choose_kernel(kernel), scan_scalar);
+      continue;
+    }
     // One that cannot run counts as no choice.
     EXPECT_EQ(choose_kernel(kernel), best);
+    EXPECT_EQ(choose_live_kernel(kernel), choose_live_kernel(KernelChoice::automatic));
     EXPECT_EQ(choose_unaligned_kernel(kernel), choose_unaligned_kernel(KernelChoice::automatic));
-    any |= kernel_available(kernel);
   }
+#if defined(__x86_64__)
+  if (kernel_available(KernelChoice::avx512)) {
+    EXPECT_TRUE(kernel_available(KernelChoice::avx2));
+    EXPECT_EQ(best, scan_avx512) << "the widest is the best";
+  }
+#endif
   EXPECT_EQ(any, best != scan_scalar) << "a vector kernel that can run is taken";
   EXPECT_EQ(
       any, choose_unaligned_kernel(KernelChoice::automatic) != choose_unaligned_kernel(KernelChoice::scalar));
