@@ -106,7 +106,7 @@ class World {
     size_t calls = 0;
     for (size_t count = 1; count != 0; ++calls) {
       LockGuard guard(heap_.lock());
-      count = heap_.gather(1, (Granules{32} << 10) >> kGranuleShift, runs_, std::size(runs_));
+      count = heap_.gather(1, (Granules{32} << 10) >> kGranuleShift, 0, runs_, std::size(runs_));
       for (size_t i = 0; i < count; ++i) taken += runs_[i].length;
     }
     if (taken != freed_granules_) fail("something else came back than was released");

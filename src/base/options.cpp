@@ -375,7 +375,7 @@ Options default_options() {
   memset(&options, 0, sizeof(options));
   options.percent = kDefaultFreebufPercent;
   options.sweep_size = kDefaultSweepSize;
-  options.unmap = 1024 * kKiB;
+  options.unmap = 32 * 1024 * kKiB;
   options.pause = 0;
   options.readers = 0;
   options.cpu = 5;

@@ -136,6 +136,7 @@ class Allocator {
   bool next_run(ThreadFront& front, Granules length);
   bool larger_hole(ThreadFront& front, Granules length);
   bool fetch(ThreadFront& front, Granules length);
+  size_t fetch_runs(ThreadFront& front, Granules length, Granules wanted);
   void put_back_run(ThreadFront& front);
   void put_back(ThreadFront& front, Run hole);
   void return_leftovers(ThreadFront& front);
@@ -183,6 +184,7 @@ class Allocator {
   uint64_t live_bytes() const;
   void wait_if_asked();
   void adopt(ThreadFront& front);
+  void clear_torn_size(ThreadFront& front);
   void add_frees(nonreuse_statistics& out);
 
   // Read by every call, written at start only.

@@ -67,6 +67,15 @@ NONREUSE_NOINLINE auto Allocator<P, R>::allocate_slow(ThreadFront& front, size_t
     if (revoke(front) == SweepResult::done && refill(front, length)) return allocate(front, size);
     return {};
   }
+  // Longer than what caches hold, but part of the run that the thread has anyway.
+  if (kFreebufMode && length < kIndexedMin && front.run_end - front.run_at >= length &&
+      pointers_.alignment_for(size, 1) == 1) {
+    const Granule start = front.run_at;
+    tags_.set_live(start, length);
+    in_this_order();
+    front.run_at = start + length;
+    return hand_out(start, length, size);
+  }
   const Granules alignment =
       (length << kGranuleShift) >= options_.unmap ? space_.page_size() >> kGranuleShift : 1;
   const Payload payload = allocate_direct(length, alignment, size);
@@ -153,35 +162,40 @@ bool Allocator<P, R>::larger_hole(ThreadFront& front, Granules length) {
   return false;
 }
 
-// From the free pool: what is free in address order, so that chunks allocated together lie together; when
-// all of it was passed since the last sweep, a long run or fresh memory.
+// From the free pool: what is free in address order, so that chunks allocated together lie together; holes
+// that are too short fill the caches of their sizes. When all of it was passed since the last sweep, a long
+// run or fresh memory.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::fetch(ThreadFront& front, Granules length) {
   Granules wanted = front.carved / 8;
   wanted = wanted < kRunMin ? kRunMin : wanted > kRunMax ? kRunMax : wanted;
-  size_t count = 0;
-  {
-    LockGuard guard(heap_.lock());
-    return_leftovers(front);
-    count = heap_.gather(length, wanted, front.runs, ThreadFront::kRuns);
-    if (count == 0) {
-      front.runs[0] = heap_.take_any(length, wanted);
-      count = front.runs[0].empty() ? 0 : 1;
+  do {
+    const size_t count = fetch_runs(front, length, wanted);
+    if (count == 0) return false;
+    // Lowest address last: runs are popped from the end.
+    std::reverse(front.runs, front.runs + count);
+    for (size_t i = count; i-- > 0;) {
+      heap_.cleanse(front.runs[i]);
+      front.carved += front.runs[i].length;
     }
-    if (count == 0) {  // memory is out: what was released behind the cursor counts, too
-      heap_.rewind();
-      count = heap_.gather(length, wanted, front.runs, ThreadFront::kRuns);
-    }
-  }
-  // Lowest address last: runs are popped from the end.
-  std::reverse(front.runs, front.runs + count);
-  for (size_t i = count; i-- > 0;) {
-    heap_.cleanse(front.runs[i]);
-    front.carved += front.runs[i].length;
-  }
-  in_this_order();
-  front.gathered = static_cast<uint8_t>(count);
-  return next_run(front, length);
+    in_this_order();
+    front.gathered = static_cast<uint8_t>(count);
+  } while (!next_run(front, length));
+  return true;
+}
+
+template <MemoryPlatform P, Revoker R>
+size_t Allocator<P, R>::fetch_runs(ThreadFront& front, Granules length, Granules wanted) {
+  const uint64_t unwanted = front.well_stocked();
+  LockGuard guard(heap_.lock());
+  return_leftovers(front);
+  size_t count = heap_.gather(length, wanted, unwanted, front.runs, ThreadFront::kRuns);
+  if (count == 0) count = heap_.gather_passed(length, wanted, front.runs, ThreadFront::kRuns);
+  if (count != 0) return count;
+  front.runs[0] = heap_.take_any(length, wanted);
+  if (!front.runs[0].empty()) return 1;
+  heap_.rewind();  // memory is out: what was released behind the cursors counts, too
+  return heap_.gather_passed(length, wanted, front.runs, ThreadFront::kRuns);
 }
 
 // ---- aligned ----------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ void Allocator<P, R>::put_away(ThreadFront& front, Run chunk) {
   if constexpr (!kFreebufMode) {
     space_.platform().zero(address(chunk.start), chunk.length << kGranuleShift);
     LockGuard guard(heap_.lock());
-    tags_.clear({chunk.start, chunk.length > kSmallMax ? 7u : 1u});
+    tags_.clear({chunk.start, chunk.length > kSmallMax ? TagMap::kMostTags : 1});
     heap_.release(chunk);
     return;
   }
@@ -202,7 +202,8 @@ bool Allocator<P, R>::shrink(ThreadFront& front, Wild pointer, Run chunk, Granul
   const Run tail{chunk.start + length, chunk.length - length};
   {
     LockGuard guard(heap_.lock());
-    if (chunk.length > kSmallMax && length <= kSmallMax) tags_.clear({chunk.start + 1, 6});
+    if (chunk.length > kSmallMax && length <= kSmallMax)
+      tags_.clear({chunk.start + 1, TagMap::kMostTags - 1});
     tags_.set_freed(tail.start, tail.length);
     tags_.set_live(chunk.start, length);
   }

@@ -322,7 +322,7 @@ void Allocator<P, R>::release_large(Run chunk) {
   shadow_.unpaint(chunk);
   if (spent_) heap_.forget_zero(chunk);
   LockGuard guard(heap_.lock());
-  tags_.clear({chunk.start, 7});
+  tags_.clear({chunk.start, TagMap::kMostTags});
   heap_.release(chunk);
 }
 

@@ -38,6 +38,15 @@ void Allocator<P, R>::release_unowned(Run run) {
   }
 }
 
+// Of a chunk that was being carved when fork came, with a size that takes several tags to say, the first of
+// these may be missing: then the others say nothing.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::clear_torn_size(ThreadFront& front) {
+  const Run run{front.run_at, front.run_at < front.run_end ? front.run_end - front.run_at : 0};
+  if (run.length <= kSmallMax || tags_.load(run.start) != 0) return;
+  tags_.clear({run.start, TagMap::kMostTags});
+}
+
 // Takes over what a front owns whose thread is gone. After fork its thread may have been anywhere, and pages
 // of it may be older than others; the tags decide what was handed out. What was between two places is lost
 // to the child, never handed out twice.
@@ -45,6 +54,7 @@ template <MemoryPlatform P, Revoker R>
 void Allocator<P, R>::adopt(ThreadFront& front) {
   {
     LockGuard guard(heap_.lock());
+    clear_torn_size(front);
     front.for_each_hole([&](Run hole) { release_unowned(hole); });
     for (uint8_t& cached : front.cached) cached = 0;
     front.gathered = 0;

@@ -77,6 +77,15 @@ struct ThreadFront {
     return true;
   }
 
+  // A bit for each size of whose chunks the cache holds half of what it may.
+  uint64_t well_stocked() const {
+    uint64_t sizes = 0;
+    for (Granules length = 1; length <= kSmallMax; ++length) {
+      sizes |= uint64_t{cached[length] >= cache_capacity(length) / 2} << length;
+    }
+    return sizes;
+  }
+
   // The run to carve from, which was empty or becomes so. Never, not for one store, is it longer than before
   // and after.
   void set_run(Run run) {

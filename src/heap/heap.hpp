@@ -42,15 +42,19 @@ class Heap {
   Run take(Granules length);
   // As take; the start is a multiple of `alignment` granules (a power of two).
   Run take_aligned(Granules length, Granules alignment);
-  // For a thread to carve from: up to `most` free runs of at least `least` (< kIndexedMin) granules, about
-  // `wanted` granules in all, in address order from where the last call for such a size ended; their number.
-  // None once all were passed, until rewind(). Where the last release left holes shorter than kIndexedMin of
-  // more than 1 MiB and three quarters of what is in use, longer runs are passed over, for requests that need
-  // them: a heap of objects that stay and, between them, larger ones that go would not stop growing for long.
-  size_t gather(Granules least, Granules wanted, Run* out, size_t most);
+  // For a thread: up to `most` free runs in address order from where the last call ended, until those of at
+  // least `least` (at most kSmallMax) granules have about `wanted` granules in all; their number. Shorter
+  // ones are among them unless their size's bit of `unwanted` is set. None once all were passed, until
+  // rewind(). Where the last release left holes shorter than kIndexedMin of more than 1 MiB and three
+  // quarters of what is in use, longer runs are passed over, for requests that need them: a heap of objects
+  // that stay and, between them, larger ones that go would not stop growing for long.
+  size_t gather(Granules least, Granules wanted, uint64_t unwanted, Run* out, size_t most);
+  // Of what gather() has passed, runs of at least `least` granules, from where the last call for such a size
+  // ended.
+  size_t gather_passed(Granules least, Granules wanted, Run* out, size_t most);
   // One run of at least `least` granules, about `wanted`: best fit among longer runs, else fresh memory.
   Run take_any(Granules least, Granules wanted);
-  // gather() and take() look again from the lowest address on.
+  // These and take() look again from the lowest address on.
   void rewind();
   // Lengthens `chunk` in place to `length` granules by what is free behind it.
   bool extend(Run chunk, Granules length);
@@ -97,12 +101,16 @@ class Heap {
   const char* check(Unknown&& unknown, Granule* where) const;
 
  private:
-  static constexpr Granules kStep = (size_t{1} << 20) >> kGranuleShift;
+  static constexpr Granules kStep = (size_t{256} << 10) >> kGranuleShift;   // of growth
+  static constexpr Granules kStepFar = (size_t{2} << 20) >> kGranuleShift;  // the same of large heaps
+  static constexpr Granules kManyHoles = (size_t{1} << 20) >> kGranuleShift;
   static constexpr Granules kStepMax = (size_t{64} << 20) >> kGranuleShift;
   static constexpr Granules kSegmentMin = (size_t{4} << 20) >> kGranuleShift;    // to be unmapped
   static constexpr Granules kDiscardMin = (size_t{256} << 10) >> kGranuleShift;  // to be given back
+  static constexpr Granules kBroughtMost = (size_t{128} << 10) >> kGranuleShift;
+  static constexpr Granules kWeighty = (size_t{16} << 10) >> kGranuleShift;  // counts as a release
   static constexpr size_t kVacancies = 256;
-  static constexpr size_t kCursors = 8 + 3 * 4;
+  static constexpr size_t kCursors = 8 + 4 * (kIndexedMinShift - 3);
   static constexpr Granules kWholeByte = 15;  // a run this long fills a byte of the bitmap
 
   // Figures that others read without the lock.
@@ -115,6 +123,8 @@ class Heap {
   void mark_taken(Run run);
   void settle_edges(Run run);
   bool known_zero(Run run) const;
+  void bring(Run absent, Run run);
+  void add_to_top(Run fresh, Granules length);
   Run unindex(RecordId id);
   void index(Run run);
   void replace_victim(Run run);
@@ -126,6 +136,7 @@ class Heap {
   Run next_run(Granule at, Granules least) const;
   Granule next_whole_byte(Granule at) const;
   Run take_passed(Granules length);
+  bool left_whole(Run run) const { return thrifty_ && run.length >= kIndexedMin; }
   static constexpr size_t cursor_of(Granules least);
   Run take_part(Run run, Granules wanted);
   Run split(Run from, Granules length);
@@ -161,8 +172,9 @@ class Heap {
   uint64_t* zero_ = nullptr;
   RunIndex<Space> index_;
   SmallBins bins_;
-  Granule refind_at_[kIndexedMin] = {};
-  Granule cursors_[kCursors] = {};  // of gather() and take(), by size
+  Granule refind_at_[SmallBins::kSizes] = {};
+  Granule gather_at_ = 0;
+  Granule cursors_[kCursors] = {};  // of gather_passed() and take(), by size
   bool thrifty_ = false;            // gather() leaves long runs whole
   Run joining_;              // between begin_release() and end_release(): a long free run in no index yet
   Run victim_;               // in the free bitmap, in no bin and no trie
@@ -173,6 +185,7 @@ class Heap {
   Granules idle_ = 0;     // the least spare() since the last periodic_release()
   Granule peak_top_ = 0;  // highest top since then
   uint64_t consolidations_ = 0;
+  uint64_t swept_runs_ = 0;           // between begin_release() and end_release()
   bool runs_without_record_ = false;  // memory for one was out at some time
   Run vacancies_[kVacancies];  // unmapped segments and gaps between segments, free to be mapped (again)
   size_t vacancy_count_ = 0;

@@ -41,19 +41,41 @@ bool Heap<P>::known_zero(Run run) const {
 template <MemoryPlatform P>
 bool Heap<P>::cleanse(Run run) {
   constexpr Granules kBlock = Granules{1} << kZeroBlockShift;
-  bool dirty = false;
+  bool dirty = false, absent = false;
+  Run stretch{run.start, 0};  // of blocks that are alike: absent, or not known to be zero
+  const auto settle = [&] {
+    if (stretch.empty()) return;
+    if (absent)
+      bring(stretch, run);
+    else
+      dirty |= space_.platform().make_zero(space_.address(stretch.start), stretch.length << kGranuleShift);
+  };
   for (Granule at = run.start; at < run.end();) {
     Granule next = align_down(at + kBlock, kBlock);
     if (next > run.end()) next = run.end();
     const Run piece{at, next - at};
-    if (piece.length == kBlock && known_zero(piece)) {
-      forget_zero(piece);
-    } else {
-      dirty |= space_.platform().make_zero(space_.address(at), piece.length << kGranuleShift);
+    const bool zero = piece.length == kBlock && known_zero(piece);
+    if (zero) forget_zero(piece);
+    if (zero != absent) {
+      settle();
+      stretch = {at, 0};
+      absent = zero;
     }
+    stretch.length = next - stretch.start;
     at = next;
   }
+  settle();
   return dirty;
+}
+
+// Memory for the absent part of a run, at once. Long runs are left to who touches them: not all of such a
+// chunk need ever be used.
+template <MemoryPlatform P>
+void Heap<P>::bring(Run absent, Run run) {
+  if (run.length > kBroughtMost) return;
+  const Granule from = align_down(absent.start, page_granules());
+  const Granule until = align_up(absent.end(), page_granules());
+  space_.platform().populate(space_.address(from), (until - from) << kGranuleShift);
 }
 
 // ---- segments -----------------------------------------------------------------------------------------
@@ -63,17 +85,16 @@ template <MemoryPlatform P>
 bool Heap<P>::grow(Granules length) {
   const Granules pages = page_granules();
   const Granules here = align_up(length - (segment_end_ - top_), pages);
-  Granules step = align_down(committed_ / 8, pages);
-  step = step < kStep ? kStep : step > kStepMax ? kStepMax : step;
+  Granules step = align_down(committed_ / 32, pages);
+  step = step < kStep ? kStep : step > kStepFar ? kStepFar : step;
   step = align_up(step, pages);
   if (grow_into_vacancy(length)) return true;
   for (const Granules wanted : {here > step ? here : step, here}) {
     if (segment_end_ + wanted > space_.capacity()) continue;
     const CommitResult result = space_.commit_heap({segment_end_, wanted});
     if (result == CommitResult::done) {
-      note_zero({segment_end_, wanted});
-      segment_end_ += wanted;
       note_committed(wanted);
+      add_to_top({segment_end_, wanted}, length);
       return true;
     }
     if (result == CommitResult::occupied) break;
@@ -88,14 +109,24 @@ bool Heap<P>::grow(Granules length) {
     if (result != CommitResult::done) continue;
     retire_top();
     add_vacancy({segment_end_, at - segment_end_});
-    note_zero({at, add});
     set(top_, at);
     dirty_end_ = at;
-    segment_end_ = at + add;
     note_committed(add);
+    add_to_top({at, add}, length);
     return true;
   }
   return false;
+}
+
+// Fresh memory, of which `length` granules were asked for: it is brought in at once, unless all of it may be
+// one chunk, which need never be used whole. What is there is not told to be zero as what may be absent is.
+// Under the lock: the time is that of a few faults.
+template <MemoryPlatform P>
+void Heap<P>::add_to_top(Run fresh, Granules length) {
+  segment_end_ = fresh.end();
+  if (length > kBroughtMost) return note_zero(fresh);
+  space_.platform().populate(space_.address(fresh.start), fresh.length << kGranuleShift);
+  if (fresh.end() > dirty_end_) dirty_end_ = fresh.end();
 }
 
 // What is left of the last segment becomes an ordinary free run.
@@ -251,7 +282,7 @@ void Heap<P>::periodic_release() {
   if (idle_ > keep) release_segments((idle_ - keep) / 8 + kDiscardMin);
   if (dirty_end_ > peak_top_ + keep) {
     const Granules part = (dirty_end_ - peak_top_ - keep) / 8 + kDiscardMin;
-    const Granule end = align_up(dirty_end_ - (part < keep ? part : keep), page_granules());
+    const Granule end = align_up(dirty_end_ - (part < 4 * keep ? part : 4 * keep), page_granules());
     if (end < dirty_end_) discard({end, dirty_end_ - end});
     dirty_end_ = end;
   }

@@ -27,7 +27,7 @@ template <MemoryPlatform P>
 Run Heap<P>::take(Granules length) {
   if (length == 0 || length > kMaxChunk) return {};
   Run run;
-  if (length < kIndexedMin) run = take_small(length);
+  if (length < SmallBins::kSizes) run = take_small(length);
   if (run.empty() && length < kIndexedMin) run = take_passed(length);
   if (run.empty()) run = take_indexed(length);
   if (run.empty()) run = take_top(length);
@@ -213,7 +213,9 @@ bool Heap<P>::forget(Run run) {
 
 template <MemoryPlatform P>
 void Heap<P>::release(Run run) {
-  if (!join(run) || ++consolidations_ < kMaxReleaseCheckRate) return;
+  if (!join(run)) return;
+  consolidations_ += 1 + run.length / kWeighty;
+  if (consolidations_ < kMaxReleaseCheckRate) return;
   consolidations_ = 0;
   periodic_release();
 }
@@ -240,7 +242,11 @@ bool Heap<P>::join(Run run) {
 
 template <MemoryPlatform P>
 void Heap<P>::index(Run run) {
-  if (run.length < kIndexedMin) return bins_.push(run);
+  if (run.length < SmallBins::kSizes) return bins_.push(run);
+  if (run.length < kIndexedMin) {  // found by walking
+    if (run.start < gather_at_) gather_at_ = run.start;
+    return;
+  }
   const RecordId id = index_.insert(run);
   if (id != 0)
     tags_.mark_run(run, id);

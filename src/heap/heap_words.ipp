@@ -19,6 +19,7 @@ void Heap<P>::retire_victim() {
 
 template <MemoryPlatform P>
 void Heap<P>::begin_release() {
+  swept_runs_ = 0;
   retire_victim();
 }
 
@@ -33,7 +34,7 @@ void Heap<P>::release_word(uint64_t word, uint64_t freed) {
   tags_.clear_word(low, freed);
   free_[word] = now;
   set(in_use_, in_use_ - static_cast<unsigned>(std::popcount(freed)));
-  consolidations_ += static_cast<unsigned>(std::popcount(freed & ~(freed << 1)));
+  swept_runs_ += static_cast<unsigned>(std::popcount(freed & ~(freed << 1)));
   join_below(low, before, now);
   join_above(low, before, now);
   if (!joining_.empty() && joining_.end() < high) finish_join();
@@ -50,12 +51,16 @@ void Heap<P>::join_below(Granule low, uint64_t before, uint64_t now) {
     return;
   }
   const bool goes_on = bits::test(free_, low - 1);
-  if (goes_on && tags_.is_run_tail(old_end - 1)) {
-    const Run run = unindex(tags_.record_at_tail(old_end - 1));
-    joining_ = {run.start, end - run.start};
-    return;
+  // What was too short to be indexed is told by its bits alone: tags are not in any cache.
+  Granule start = goes_on ? bits::run_start_before(free_, low, kIndexedMin) : low;
+  if (old_end - start >= kIndexedMin) {
+    if (tags_.is_run_tail(old_end - 1)) {
+      const Run run = unindex(tags_.record_at_tail(old_end - 1));
+      joining_ = {run.start, end - run.start};
+      return;
+    }
+    start = bits::run_start_before(free_, low, low);
   }
-  const Granule start = goes_on ? bits::run_start_before(free_, low, low) : low;
   if (end - start >= kIndexedMin) joining_ = {start, end - start};
 }
 
@@ -66,18 +71,23 @@ void Heap<P>::join_above(Granule low, uint64_t before, uint64_t now) {
   const Granule old_start = high - static_cast<unsigned>(std::countl_one(before));
   const Granule start = high - static_cast<unsigned>(std::countl_one(now));
   if (start == old_start || high >= top_ || !bits::test(free_, high)) return;
-  if (tags_.is_run_head(old_start)) {
-    const Run run = unindex(tags_.record_at_head(old_start));
-    if (start > low) finish_join();  // else the whole word is free, and being joined
-    if (joining_.empty()) joining_ = {start, 0};
-    joining_.length = run.end() - joining_.start;
+  const Granule near = high + kIndexedMin < top_ ? high + kIndexedMin : top_;
+  const Granules behind = bits::find_clear(free_, high, near) - high;
+  const bool joined = start == low && !joining_.empty();  // the whole word is free, and being joined
+  const Granule from =
+      start == low && bits::test(free_, low - 1) ? bits::run_start_before(free_, low, kIndexedMin) : start;
+  Run whole{from, high - from};
+  if (high - old_start + behind >= kIndexedMin && tags_.is_run_head(old_start)) {
+    whole.length = unindex(tags_.record_at_head(old_start)).end() - from;
+  } else if (joined || whole.length + behind < kIndexedMin) {
     return;
   }
-  if (start == low) return;  // being joined already
-  const Granules behind = static_cast<unsigned>(std::countr_one(free_[high >> 6]));
-  if (high - start + behind < kIndexedMin) return;
+  if (joined) {
+    joining_.length = whole.end() - joining_.start;
+    return;
+  }
   finish_join();
-  joining_ = {start, high - start};
+  joining_ = whole;
 }
 
 template <MemoryPlatform P>
@@ -93,8 +103,12 @@ void Heap<P>::end_release() {
   finish_join();
   lower_top(top_);
   const Granules holes = committed_ - top_size() - in_use_ - spare();  // in short free runs
-  thrifty_ = holes > kStep && holes > in_use_ / 4 * 3;
+  thrifty_ = holes > kManyHoles && holes > in_use_ / 4 * 3;
   rewind();
+  // Several sweeps between two looks: what is used again after the next one is not idle, and would cost a
+  // fault a page.
+  constexpr uint64_t kMost = kMaxReleaseCheckRate / 4 + 1;
+  consolidations_ += swept_runs_ < kMost ? swept_runs_ : kMost;
   if (consolidations_ < kMaxReleaseCheckRate) return;
   consolidations_ = 0;
   periodic_release();
@@ -114,7 +128,28 @@ void Heap<P>::lower_top(Granule start) {
 // ---- gathering ----------------------------------------------------------------------------------------
 
 template <MemoryPlatform P>
-size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
+size_t Heap<P>::gather(Granules least, Granules wanted, uint64_t unwanted, Run* out, size_t most) {
+  retire_victim();
+  Granules got = 0;
+  size_t count = 0;
+  while (gather_at_ < top_ && count < most && got < wanted) {
+    const Run run = next_run(gather_at_, 1);
+    gather_at_ = run.end();
+    if (run.length < least) {
+      if (run.empty() || unwanted >> run.length & 1) continue;
+      mark_taken(run);
+      out[count++] = run;
+    } else if (!left_whole(run)) {
+      out[count] = take_part(run, wanted - got > least ? wanted - got : least);
+      gather_at_ = out[count].end();
+      got += out[count++].length;
+    }
+  }
+  return count;
+}
+
+template <MemoryPlatform P>
+size_t Heap<P>::gather_passed(Granules least, Granules wanted, Run* out, size_t most) {
   retire_victim();
   Granule& cursor = cursors_[cursor_of(least)];
   Granules got = 0;
@@ -122,7 +157,7 @@ size_t Heap<P>::gather(Granules least, Granules wanted, Run* out, size_t most) {
   while (cursor < top_ && count < most && got < wanted) {
     const Run run = next_run(cursor, least);
     cursor = run.end();
-    if (run.length < least || (thrifty_ && run.length >= kIndexedMin)) continue;
+    if (run.length < least || left_whole(run)) continue;
     out[count] = take_part(run, wanted - got > least ? wanted - got : least);
     cursor = out[count].end();
     got += out[count++].length;
@@ -197,6 +232,7 @@ Run Heap<P>::take_passed(Granules length) {
 
 template <MemoryPlatform P>
 void Heap<P>::rewind() {
+  gather_at_ = first();
   for (Granule& cursor : cursors_) cursor = first();
 }
 

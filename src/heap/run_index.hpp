@@ -8,12 +8,15 @@
 
 #include <bit>
 
+#include "base/settings.hpp"
 #include "base/types.hpp"
 
 namespace nonreuse {
 
-inline constexpr unsigned kIndexedMinShift = 6;
-inline constexpr Granules kIndexedMin = Granules{1} << kIndexedMinShift;  // 64 granules: 1 KiB
+// With a quarantine, where sweeps release and threads gather by walking the bitmap, an index of the runs of a
+// few KiB would be work for nothing.
+inline constexpr unsigned kIndexedMinShift = kFreebufMode ? 9 : 6;
+inline constexpr Granules kIndexedMin = Granules{1} << kIndexedMinShift;  // 8 KiB, 1 KiB without quarantine
 
 using RecordId = uint32_t;  // 0: none
 

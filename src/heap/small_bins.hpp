@@ -15,8 +15,9 @@ namespace nonreuse {
 
 class SmallBins {
  public:
-  static constexpr Granules kSizes = kIndexedMin;  // bins 1 .. kSizes - 1
-  static constexpr uint32_t kCapacity = 16384;     // hints of one bin; a power of two
+  static constexpr Granules kSizes = 64;  // bins 1 .. kSizes - 1
+  // Hints of one bin; a power of two. With a quarantine hardly anybody takes from the bins.
+  static constexpr uint32_t kCapacity = kFreebufMode ? 256 : 16384;
 
   // Bytes of the memory that attach() takes (zero, 64-byte aligned).
   static constexpr size_t kBytes = kSizes * kCapacity * sizeof(uint64_t);

@@ -10,7 +10,8 @@
 // chunk cannot both succeed, and any pointer is exactly one of: live start, interior, freed, not allocated.
 // No overflow in the program reaches this map. Thread-safety: each byte is an atomic object; the owner of the
 // chunk writes digits before their head and reads them after it. Who writes them holds the heap's lock, which
-// fork takes: no child inherits digits without their head.
+// fork takes, or carves the chunk from a run of its own: then a child that inherits digits without their head
+// knows where (Allocator::clear_torn_size).
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,8 @@ inline constexpr Granules kMaxChunk = (uint64_t{1} << 36) - 1;  // what six digi
 
 class TagMap {
  public:
+  static constexpr Granules kMostTags = 7;  // of one chunk: its first granule's, and six digits
+
   enum class State : uint8_t { nothing = 0, mark = 1, freed = 2, digit = 3 };
   enum class Claim : uint8_t { claimed, not_live };
 

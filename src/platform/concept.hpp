@@ -47,6 +47,9 @@ concept MemoryPlatform = requires(P& platform, Address address, size_t bytes) {
   // As discard, and every later access stops the program, until untrap. False: nothing has changed.
   { platform.trap(address, bytes) } -> std::same_as<bool>;
   { platform.untrap(address, bytes) } -> std::same_as<bool>;
+  // Committed pages will be written to soon: brings memory for all of them at once, which costs much less
+  // than a fault each. Contents stay as they are. Where that is not to be had nothing happens.
+  { platform.populate(address, bytes) } -> std::same_as<void>;
   // Of these pages, how many bytes from the first on may be moved at once, by all that can be told before;
   // nobody else changes their mappings. 0: the first may not.
   { platform.movable(address, bytes) } -> std::same_as<size_t>;
@@ -58,7 +61,8 @@ concept MemoryPlatform = requires(P& platform, Address address, size_t bytes) {
   { platform.zero(address, bytes) } -> std::same_as<void>;
   // The same for a few 16-byte multiples, at such a multiple: inline where that is faster.
   { platform.zero_short(address, bytes) } -> std::same_as<void>;
-  // Writes zeroes where committed memory is not zero. True where anything was not. 16-byte multiples.
+  // Writes zeroes where committed memory is not zero. True where anything was not, though the first word of a
+  // page may be cleared without having been looked at. 16-byte multiples.
   { platform.make_zero(address, bytes) } -> std::same_as<bool>;
 };
 

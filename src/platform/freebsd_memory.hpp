@@ -25,6 +25,7 @@ class FreebsdMemory {
   CommitResult commit(Address address, size_t bytes);
   bool uncommit(Address address, size_t bytes);
   bool discard(Address address, size_t bytes);
+  void populate(Address, size_t) {}  // no such call
   bool trap(Address address, size_t bytes);
   bool untrap(Address address, size_t bytes);
   size_t movable(Address, size_t) { return 0; }

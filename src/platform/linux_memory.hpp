@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "base/settings.hpp"
 #include "platform/attributes.hpp"
 #include "platform/concept.hpp"
 
@@ -22,6 +23,7 @@ class LinuxMemory {
   CommitResult commit(uintptr_t address, size_t bytes);
   bool uncommit(uintptr_t address, size_t bytes);
   bool discard(uintptr_t address, size_t bytes);
+  void populate(uintptr_t address, size_t bytes);
   bool trap(uintptr_t address, size_t bytes);
   bool untrap(uintptr_t address, size_t bytes);
   size_t movable(uintptr_t from, size_t bytes);
@@ -38,6 +40,11 @@ class LinuxMemory {
 
  private:
   static constexpr int kMovesBetweenCounts = 2000;
+  static constexpr size_t kSparse = size_t{1} << 20;  // from here on not all of it need have been used
+
+  bool may_ask_for_present();
+  template <class F>
+  void for_present(uintptr_t address, size_t bytes, F&& f);
 
   bool may_move();
   AddressClaim claim_unreserved(size_t bytes);
@@ -45,6 +52,7 @@ class LinuxMemory {
 
   size_t page_size_ = 4096;  // replaced by claim() with what the system says
   bool reserved_ = false;
+  std::atomic<bool> populates_{kHaveMmap};  // until the kernel refuses
   // Each trapped range may split a mapping; the kernel allows 65530 of them (vm.max_map_count).
   std::atomic<int> traps_left_{24000};
   // As may each move, for as long as the process lives; what is left until the mappings are counted.

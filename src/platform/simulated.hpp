@@ -22,7 +22,7 @@ namespace nonreuse {
 class SimulatedMemory {
  public:
   enum class Page : uint8_t { unclaimed, uncommitted, committed, discarded, trapped };
-  enum class Call : uint8_t { commit, uncommit, discard, trap, untrap, move, count };
+  enum class Call : uint8_t { commit, uncommit, discard, trap, untrap, move, populate, make_zero, count };
 
   static constexpr size_t kUsualPage = 4096;
   static constexpr uint64_t kAlways = 0;
@@ -123,6 +123,16 @@ class SimulatedMemory {
     return true;
   }
 
+  // Pages that were discarded count as committed afterwards; of trapped ones nothing comes.
+  void populate(uintptr_t address, size_t bytes) {
+    const std::lock_guard guard(mutex_);
+    if (!begin(Call::populate, "populate", address, bytes)) return;
+    expect("populate", address, bytes, {Page::committed, Page::discarded, Page::trapped});
+    for (uintptr_t at = address; at < address + bytes; at += page_size_) {
+      if (page(at) == Page::discarded) mark(at, page_size_, Page::committed);
+    }
+  }
+
   bool trap(uintptr_t address, size_t bytes) {
     const std::lock_guard guard(mutex_);
     if (!begin(Call::trap, "trap", address, bytes)) return false;
@@ -180,6 +190,7 @@ class SimulatedMemory {
 
   bool make_zero(uintptr_t address, size_t bytes) {
     touch("make_zero", address, bytes);
+    ++calls_[index(Call::make_zero)];
     if (address % 16 != 0 || bytes % 16 != 0)
       breach_locked("make_zero of no 16-byte multiple", address, bytes);
     bool dirty = false;
@@ -262,7 +273,8 @@ class SimulatedMemory {
   std::vector<std::pair<size_t, size_t>> occupied_;
   std::vector<std::string> breaches_;
   uint64_t calls_[static_cast<size_t>(Call::count)] = {};
-  uint64_t refuse_at_[static_cast<size_t>(Call::count)] = {kNever, kNever, kNever, kNever, kNever};
+  uint64_t refuse_at_[static_cast<size_t>(Call::count)] = {kNever, kNever, kNever, kNever,
+                                                           kNever, kNever, kNever, kNever};
 };
 
 static_assert(MemoryPlatform<SimulatedMemory>);

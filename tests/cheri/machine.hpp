@@ -277,6 +277,7 @@ class Machine {
     for_pages(address, bytes, [](Page& page) { page.trapped = false; });
     return true;
   }
+  void populate(Address, size_t) {}
   size_t movable(Address, size_t) { return 0; }
   MoveResult move(Address, Address, size_t) { return MoveResult::refused; }
   void zero(Address address, size_t bytes) {

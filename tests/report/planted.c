@@ -176,7 +176,7 @@ KEEP static void chain(void) {
 }
 
 KEEP static void large(void) {
-  request = 3 << 20;
+  request = 48 << 20;
   in_global();
 }
 
@@ -309,7 +309,7 @@ KEEP static int touch(uintptr_t hidden) {
   return ((volatile char*)(hidden ^ HIDDEN))[4096 + 16];
 }
 KEEP static uintptr_t freed_large(void) {
-  request = 3 << 20;
+  request = 48 << 20;
   const uintptr_t hidden = make_chunk();
   drop_chunk(hidden);
   return hidden;

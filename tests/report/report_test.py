@@ -130,7 +130,7 @@ def in_mapping(folder):
 @case
 def large(folder):
     (report,) = reports(folder, "large")
-    group, chunk = only_chunk(report, chunk_size(3 << 20))
+    group, chunk = only_chunk(report, chunk_size(48 << 20))
     require_history(group, "in_global")
     require_fields(chunk["pointers"][0], kind="static", symbol="planted_global", symbol_offset=8)
 
@@ -476,7 +476,7 @@ def one_line_without_stacks(_folder):
 @case
 def fault_by_default(_folder):
     done, found = misuse("fault_default", status=-signal.SIGSEGV)
-    size = chunk_size(3 << 20)
+    size = chunk_size(48 << 20)
     require(re.match(rf"nonreuse: use after free: 0x\w+ is 4112 bytes into the freed chunk 0x\w+ of {size} bytes\n",
                      done.stderr), done.stderr)
     begins(found, "allocated by thread", ("make_chunk", "malloc("), ("freed_large", "make_chunk()"))

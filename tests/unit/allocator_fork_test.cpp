@@ -98,6 +98,27 @@ TEST_F(ForkTest, ARunWithLiveChunksInside) {
   fork_and_take_everything(owned);
 }
 
+// malloc had written a part of a size that takes several tags.
+TEST_F(ForkTest, ASizeWithoutItsFirstTag) {
+  ThreadFront* other = busy_front();
+  while (other->run_end - other->run_at < 100) allocator.allocate(*other, 900);
+  const Granule at = other->run_at;
+  TagMap tags = allocator.heap().tags();
+  tags.set_live(at, 80);
+  tags.clear({at, 1});
+  ASSERT_NE(tags.load(at + 1), 0);
+  fork_and_take_everything({});  // and the walker finds no tag that belongs to nothing
+}
+
+// It had written all of it, and not yet moved the run's start.
+TEST_F(ForkTest, ALongerChunkThatTheRunStillHolds) {
+  ThreadFront* other = busy_front();
+  while (other->run_end - other->run_at < 100) allocator.allocate(*other, 900);
+  allocator.heap().tags().set_live(other->run_at, 80);
+  fork_and_take_everything(
+      {{reinterpret_cast<char*>(allocator.space().address(other->run_at)), 80 * kGranule}});
+}
+
 // The count of a batch was there before the tag: the entry names a live chunk.
 TEST_F(ForkTest, ABatchEntryThatIsLive) {
   ThreadFront* other = busy_front();

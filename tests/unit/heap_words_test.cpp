@@ -19,11 +19,13 @@ class HeapWordsTest : public CoreTest {
     for (size_t i = 1; i < runs.size(); ++i) EXPECT_EQ(runs[i].start, runs[i - 1].end());
     return runs;
   }
-  std::vector<Run> gather(World& world, Granules least, Granules wanted, size_t most = 64) {
+  // Without `unwanted` only what is long enough.
+  std::vector<Run> gather(World& world, Granules least, Granules wanted, size_t most = 64,
+                          uint64_t unwanted = bits::kAll) {
     std::vector<Run> runs(most);
-    runs.resize(world.heap.gather(least, wanted, runs.data(), most));
+    runs.resize(world.heap.gather(least, wanted, unwanted, runs.data(), most));
     for (const Run run : runs) {
-      EXPECT_GE(run.length, least);
+      EXPECT_TRUE(run.length >= least || (unwanted >> run.length & 1) == 0) << run.length;
       world.keep(run);
     }
     return runs;
@@ -69,17 +71,17 @@ TEST_F(HeapWordsTest, IndexedNeighboursAreTakenIn) {
   }
 }
 
-// Short holes that meet in neighbouring words make a long run without filling any word.
-TEST_F(HeapWordsTest, ALongRunAcrossTwoHalfWordsIsIndexed) {
+// Holes that are too short for the index make a long run where they meet inside a word.
+TEST_F(HeapWordsTest, ALongRunOfTwoShortOnesIsIndexed) {
   for (const bool lower_first : {false, true}) {
     World world;
-    const std::vector<Run> runs = row(world, {24, 40, 40, 24});
+    const std::vector<Run> runs = row(world, {24, 296, 296, 24});
     world.release_by_words({runs[lower_first ? 1 : 2]});
     world.check();
     world.release_by_words({runs[lower_first ? 2 : 1]});
     world.check();
     EXPECT_EQ(world.heap.indexed_runs(), 1u);
-    EXPECT_EQ(world.take(80).start, runs[1].start);
+    EXPECT_EQ(world.take(560).start, runs[1].start);
   }
 }
 
@@ -120,10 +122,38 @@ TEST_F(HeapWordsTest, GatherGivesWhatIsLongEnoughInAddressOrder) {
   all.push_back(large);
   world.release_by_words(all);
   EXPECT_EQ(gather(world, 7, 100000), (std::vector<Run>{large})) << "the holes are too short";
+  EXPECT_EQ(gather(world, 1, 100000), (std::vector<Run>{})) << "all were passed";
+  Run passed[2];
+  ASSERT_EQ(world.heap.gather_passed(5, 100000, passed, 2), 2u) << "they are there still";
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(passed[i], holes[i]);
+    world.keep(passed[i]);
+    world.release(passed[i]);
+  }
+  world.heap.rewind();
   EXPECT_EQ(gather(world, 5, 100000, 12), (std::vector<Run>(holes.begin(), holes.begin() + 12)));
   EXPECT_EQ(gather(world, 6, 30), (std::vector<Run>(holes.begin() + 12, holes.begin() + 17)));
   EXPECT_EQ(gather(world, 1, 100000), (std::vector<Run>(holes.begin() + 17, holes.end())));
   EXPECT_EQ(gather(world, 1, 100000), (std::vector<Run>{}));
+  world.check();
+}
+
+// The shorter ones are for the caches of their sizes, those that have room.
+TEST_F(HeapWordsTest, GatherBringsShorterHolesThatAreWanted) {
+  World world;
+  std::vector<Run> holes;
+  for (int i = 0; i < 10; ++i) {
+    for (const Granules length : {3, 5, 9}) {
+      holes.push_back(world.take(length));
+      world.take(1);
+    }
+  }
+  world.release_by_words(holes);
+  const uint64_t all_but_five = bits::kAll & ~(uint64_t{1} << 5);
+  const std::vector<Run> first = gather(world, 9, 18, 64, all_but_five);
+  EXPECT_EQ(first, (std::vector<Run>{holes[1], holes[2], holes[4], holes[5]})) << "until 18 granules fit";
+  EXPECT_EQ(gather(world, 9, 1, 64, 0), (std::vector<Run>{holes[6], holes[7], holes[8]}));
+  EXPECT_EQ(gather(world, 9, 100, 2, 0), (std::vector<Run>{holes[9], holes[10]})) << "no more than asked for";
   world.check();
 }
 
@@ -148,7 +178,7 @@ TEST_F(HeapWordsTest, EveryHoleThatASweepLeavesIsUsedBeforeFreshMemory) {
 TEST_F(HeapWordsTest, AHeapOfShortHolesKeepsItsLongRuns) {
   for (const bool of_holes : {true, false}) {
     World world;
-    const Run large = row(world, {200}).front();
+    const Run large = row(world, {600}).front();
     std::vector<Run> freed{large};
     for (int i = 0; i < 1200; ++i) {
       freed.push_back(world.take(of_holes ? 60 : 20));
@@ -160,7 +190,7 @@ TEST_F(HeapWordsTest, AHeapOfShortHolesKeepsItsLongRuns) {
     ASSERT_FALSE(runs.empty());
     if (of_holes) {
       for (const Run run : runs) EXPECT_LT(run.length, kIndexedMin);
-      EXPECT_EQ(world.take(200), large);
+      EXPECT_EQ(world.take(600), large);
     } else {
       EXPECT_EQ(runs.front().start, large.start);
     }

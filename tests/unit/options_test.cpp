@@ -55,7 +55,7 @@ TEST_F(OptionsTest, DefaultsAreTheSettings) {
   EXPECT_EQ(options.stats, kSweepStats);
   EXPECT_EQ(options.min, 0u);
   EXPECT_EQ(options.max, 0u);
-  EXPECT_EQ(options.unmap, 1u << 20);
+  EXPECT_EQ(options.unmap, 32u << 20);
   EXPECT_EQ(options.stop_timeout, 1000u);
   EXPECT_EQ(options.stop, StopChoice::automatic);
   EXPECT_EQ(options.kernel, KernelChoice::automatic);
@@ -146,7 +146,7 @@ TEST_F(OptionsTest, LimitsAreInclusive) {
 
 TEST_F(OptionsTest, SizeRangeIsSaidInUnits) {
   EXPECT_EQ(parse("unmap=1"), 1);
-  EXPECT_THAT(reported, ElementsAre("nonreuse: option unmap=1 is out of range (32K to 64T); 1M is used"));
+  EXPECT_THAT(reported, ElementsAre("nonreuse: option unmap=1 is out of range (32K to 64T); 32M is used"));
 }
 
 TEST_F(OptionsTest, MalformedValuesAreRefused) {
@@ -267,7 +267,7 @@ TEST_F(OptionsTest, ProblemsOfTheAncestorsVariablesNameThem) {
       environment({"MALLOC_MAX_FREEBUF_PERCENT=abc", "MALLOC_UNMAP_THRESHOLD=1", "NONREUSE_OPTIONS=foo=1"}),
       3);
   EXPECT_EQ(reported[0], "nonreuse: MALLOC_MAX_FREEBUF_PERCENT=abc is not a number; 25 is used");
-  EXPECT_EQ(reported[1], "nonreuse: MALLOC_UNMAP_THRESHOLD=1 is out of range (32K to 64T); 1M is used");
+  EXPECT_EQ(reported[1], "nonreuse: MALLOC_UNMAP_THRESHOLD=1 is out of range (32K to 64T); 32M is used");
   EXPECT_THAT(reported[2], StartsWith("nonreuse: option 'foo' is unknown"));
 }
 

@@ -40,7 +40,10 @@ TEST_P(PageSizeHeap, GivesWholePagesBack) {
   ASSERT_TRUE(world.ready);
   std::vector<Run> runs;
   for (int i = 0; i < 40; ++i) runs.push_back(world.take((2 * kMiB + 48) / kGranule));
-  for (const Run run : runs) world.scribble(run);
+  for (const Run run : runs) {
+    world.heap.cleanse(run);  // from now on it may be written to
+    world.scribble(run);
+  }
   for (size_t i = 0; i < runs.size(); i += 2) world.release(runs[i]);
   const size_t before = world.memory.committed_bytes();
   world.heap.trim(0);

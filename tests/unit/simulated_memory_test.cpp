@@ -21,6 +21,7 @@ struct Complete {
   CommitResult commit(uintptr_t, size_t);
   bool uncommit(uintptr_t, size_t);
   bool discard(uintptr_t, size_t);
+  void populate(uintptr_t, size_t);
   bool trap(uintptr_t, size_t);
   bool untrap(uintptr_t, size_t);
   void zero(uintptr_t, size_t);
@@ -61,6 +62,9 @@ struct NoDiscard : Complete {
 };
 struct DiscardsSilently : Complete {
   void discard(uintptr_t, size_t);
+};
+struct NoPopulate : Complete {
+  void populate(uintptr_t, size_t) = delete;
 };
 struct NoTrap : Complete {
   void trap(uintptr_t, size_t) = delete;
@@ -122,6 +126,7 @@ TEST(Concepts, APlatformThatLacksOneRequirementIsRefused) {
   EXPECT_FALSE(MemoryPlatform<NoUncommit>);
   EXPECT_FALSE(MemoryPlatform<NoDiscard>);
   EXPECT_FALSE(MemoryPlatform<DiscardsSilently>);
+  EXPECT_FALSE(MemoryPlatform<NoPopulate>);
   EXPECT_FALSE(MemoryPlatform<NoTrap>);
   EXPECT_FALSE(MemoryPlatform<NoUntrap>);
   EXPECT_FALSE(MemoryPlatform<NoZero>);

@@ -35,8 +35,8 @@ TEST_F(SmallBinsTest, EmptyBinsHaveNothing) {
 }
 
 TEST_F(SmallBinsTest, TheOldestHintComesFirst) {
-  for (Granule at = 0; at < 1000; ++at) free_run({at * 10 + 1, 5});
-  for (Granule at = 0; at < 1000; ++at) ASSERT_EQ(take(5), (Run{at * 10 + 1, 5}));
+  for (Granule at = 0; at < SmallBins::kCapacity; ++at) free_run({at * 10 + 1, 5});
+  for (Granule at = 0; at < SmallBins::kCapacity; ++at) ASSERT_EQ(take(5), (Run{at * 10 + 1, 5}));
   EXPECT_TRUE(take(5).empty());
 }
 

@@ -159,8 +159,9 @@ class SystemMemoryTest : public testing::Test {
   void says_whether_anything_was_not_zero() {
     ASSERT_EQ(memory.commit(at, size), CommitResult::done);
     EXPECT_FALSE(memory.make_zero(at, size));
-    // In the first and the last word of the range, at either end of a page, and just outside of the range.
-    for (const size_t where : {size_t{16}, page - 8, page, 3 * page + 24}) {
+    // In the second and the last word of the range (the first of a page may be cleared unseen), at either end
+    // of a page, and just outside of the range.
+    for (const size_t where : {size_t{24}, page - 8, page + 8, 3 * page + 24}) {
       memset(bytes(at + where), 1, 8);
       bytes(at)[15] = bytes(at)[3 * page + 32] = 7;
       EXPECT_TRUE(memory.make_zero(at + 16, 3 * page + 16)) << where;
@@ -212,6 +213,60 @@ TYPED_TEST(SystemMemoryTest, MovesPagesOrChangesNothing) {
 TYPED_TEST(SystemMemoryTest, SaysWhetherAnythingWasNotZero) {
   this->says_whether_anything_was_not_zero();
 }
+
+#if defined(__linux__)
+
+class LinuxMemoryTest : public SystemMemoryTest<LinuxMemory> {
+ protected:
+  size_t resident(Address from, size_t count) {
+    std::vector<unsigned char> pages(count / page);
+    EXPECT_EQ(mincore(bytes(from), count, pages.data()), 0);
+    return static_cast<size_t>(
+        std::count_if(pages.begin(), pages.end(), [](unsigned char there) { return (there & 1) != 0; }));
+  }
+};
+
+TEST_F(LinuxMemoryTest, PopulatedPagesAreThereAndHoldWhatTheyHeld) {
+  ASSERT_EQ(memory.commit(at, size), CommitResult::done);
+  bytes(at)[page + 5] = 7;
+  const size_t before = resident(at, size);
+  ASSERT_LE(before, 1u);
+  memory.populate(at, size);
+  const size_t after = resident(at, size);
+  if (after == before)
+    GTEST_SKIP() << "this kernel does not populate (Linux before 5.14), or a filter is set";
+  EXPECT_EQ(after, size / page);
+  EXPECT_EQ(bytes(at)[page + 5], 7);
+  bytes(at)[page + 5] = 0;
+  EXPECT_TRUE(all_zero(at, size));
+  // What cannot be is not said: whoever touches the page meets it.
+  memory.populate(at + size, size);
+  errno = 0;
+}
+
+// Large memory of which little was used is cleared without bringing in the rest.
+TEST_F(LinuxMemoryTest, WhatNobodyTouchedIsClearedWithoutBringingItIn) {
+  const size_t large = size_t{8} << 20;
+  const Address used[] = {at + 3, at + (size_t{1} << 20) + 17 * page, at + large - 20};
+  ASSERT_EQ(memory.commit(at, large), CommitResult::done);
+  memory.zero(at + 16, large - 32);
+  EXPECT_LE(resident(at, large), 2u) << "the pages of which a part is left alone";
+  EXPECT_FALSE(memory.make_zero(at + 16, large - 32));
+  EXPECT_LE(resident(at, large), 2u);
+  for (const Address place : used) bytes(place)[0] = 1;
+  memory.zero(at + 16, large - 32);
+  EXPECT_LE(resident(at, large), 3u);
+  EXPECT_EQ(bytes(used[0])[0], 1) << "before the range";
+  EXPECT_EQ(bytes(used[1])[0], 0);
+  EXPECT_EQ(bytes(used[2])[0], 0);
+  for (const Address place : used) bytes(place)[0] = 1;
+  EXPECT_TRUE(memory.make_zero(at, large));
+  EXPECT_LE(resident(at, large), 3u);
+  EXPECT_FALSE(memory.make_zero(at, large));
+  EXPECT_TRUE(all_zero(at, large));
+}
+
+#endif
 
 // ---- os.hpp -----------------------------------------------------------------------------------------------
 

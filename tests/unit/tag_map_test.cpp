@@ -60,19 +60,20 @@ TEST_F(TagMapTest, TheStatesOfATagExcludeEachOther) {
 
 // Whatever number the digits spell, no byte but the head looks like a chunk's start.
 TEST_F(TagMapTest, MarksAndDigitsNeverLookLikeChunks) {
+  constexpr Granule kSeen = 16 + kIndexedMin + 136;
   Random random(3);
-  for (int round = 0; round < 20000; ++round) {
-    std::fill_n(bytes.begin(), 256, 0);
+  for (int round = 0; round < 8000; ++round) {
+    std::fill_n(bytes.begin(), kSeen, 0);
     const uint64_t number = random.size(kMaxChunk);
     if (random.one_in(2)) {
       tags.set_live(16, number > kSmallMax ? number : kSmallMax + 1);
-      for (Granule at = 17; at < 256; ++at) {
+      for (Granule at = 17; at < kSeen; ++at) {
         ASSERT_FALSE(TagMap::is_live(tags.load(at)) || TagMap::is_freed(tags.load(at)));
       }
     } else {
-      const Run run{16, random.between(kIndexedMin, 200)};
+      const Run run{16, random.between(kIndexedMin, kIndexedMin + 135)};
       tags.mark_run(run, static_cast<uint32_t>(number));
-      for (Granule at = 0; at < 256; ++at) {
+      for (Granule at = 0; at < kSeen; ++at) {
         ASSERT_FALSE(TagMap::is_live(tags.load(at)) || TagMap::is_freed(tags.load(at)));
         ASSERT_EQ(tags.is_run_head(at), at == run.start);
         ASSERT_EQ(tags.is_run_tail(at), at == run.end() - 1);
@@ -80,7 +81,7 @@ TEST_F(TagMapTest, MarksAndDigitsNeverLookLikeChunks) {
       ASSERT_EQ(tags.record_at_head(run.start), static_cast<uint32_t>(number));
       ASSERT_EQ(tags.record_at_tail(run.end() - 1), static_cast<uint32_t>(number));
       tags.unmark_run(run);
-      ASSERT_TRUE(tags.all_clear({0, 256}));
+      ASSERT_TRUE(tags.all_clear({0, kSeen}));
     }
   }
 }
@@ -91,8 +92,10 @@ TEST_F(TagMapTest, CoveringFindsTheChunkFromEveryInterior) {
   for (int round = 0; round < 200; ++round) {
     std::fill(bytes.begin(), bytes.end(), 0);
     std::vector<Run> owner(4096);
-    for (Granule at = 0; at < 3800;) {
-      const Run run{at, random.one_in(4) ? random.between(63, 250) : random.between(1, 62)};
+    for (Granule at = 0; at < 3400;) {
+      const Run run{at, random.one_in(20)  ? random.between(kIndexedMin, kIndexedMin + 100)
+                        : random.one_in(4) ? random.between(63, 250)
+                                           : random.between(1, 62)};
       at = run.end();
       if (random.one_in(4)) {  // a hole; the longer ones carry marks
         if (run.length >= kIndexedMin) tags.mark_run(run, static_cast<uint32_t>(random.word()));
