@@ -274,15 +274,15 @@ bool Heap<P>::release_segments(Granules most) {
   return any;
 }
 
-// What was free all the time since the last look is idle: an eighth of it goes back, so that what rests for
+// What was free all the time since the last look is idle: a quarter of it goes back, so that what rests for
 // long goes nearly all. What was used in between will be used again, and would cost a fault a page.
 template <MemoryPlatform P>
 void Heap<P>::periodic_release() {
   const Granules keep = kSegmentMin / 2;
-  if (idle_ > keep) release_segments((idle_ - keep) / 8 + kDiscardMin);
+  if (idle_ > keep) release_segments((idle_ - keep) / 4 + kDiscardMin);
   if (dirty_end_ > peak_top_ + keep) {
-    const Granules part = (dirty_end_ - peak_top_ - keep) / 8 + kDiscardMin;
-    const Granule end = align_up(dirty_end_ - (part < 4 * keep ? part : 4 * keep), page_granules());
+    const Granules part = (dirty_end_ - peak_top_ - keep) / 4 + kDiscardMin;
+    const Granule end = align_up(dirty_end_ - (part < 8 * keep ? part : 8 * keep), page_granules());
     if (end < dirty_end_) discard({end, dirty_end_ - end});
     dirty_end_ = end;
   }

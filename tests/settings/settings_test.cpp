@@ -207,7 +207,7 @@ double share_that_stays() {
     block = nullptr;
   }
   EXPECT_EQ(dlmalloc_revoke(), 0);
-  // An eighth of what is idle goes at each look.
+  // A quarter of what is idle goes at each look, and a look takes four sweeps.
   for (int round = 0; round < 16; ++round) consolidate(5000);
   const size_t rest = resident_bytes();
   return rest <= empty ? 0.0 : static_cast<double>(rest - empty) / static_cast<double>(full - empty);
