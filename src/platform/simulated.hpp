@@ -190,7 +190,10 @@ class SimulatedMemory {
 
   bool make_zero(uintptr_t address, size_t bytes) {
     touch("make_zero", address, bytes);
-    ++calls_[index(Call::make_zero)];
+    {
+      const std::lock_guard guard(mutex_);
+      ++calls_[index(Call::make_zero)];
+    }
     if (address % 16 != 0 || bytes % 16 != 0)
       breach_locked("make_zero of no 16-byte multiple", address, bytes);
     bool dirty = false;
