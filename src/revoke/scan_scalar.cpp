@@ -126,54 +126,39 @@ KernelChoice settle(KernelChoice choice) {
   return KernelChoice::scalar;
 }
 
+// What one kernel has for each way of reading.
+struct Kernels {
+  ScanKernel words;
+  LiveKernel live;
+  ScanKernel unaligned;
+};
+
+Kernels choose(KernelChoice choice) {
+  switch (settle(choice)) {
+#if defined(__x86_64__)
+    case KernelChoice::avx2:
+      return {scan_avx2, scan_live_avx2, scan_unaligned<scan_avx2>};
+    case KernelChoice::avx512:
+      return {scan_avx512, scan_live_avx512, scan_unaligned<scan_avx512>};
+#elif defined(__aarch64__)
+    case KernelChoice::neon:
+      return {scan_neon, scan_live_neon, scan_unaligned<scan_neon>};
+#endif
+    default:
+      return {scan_scalar, scan_live_scalar, scan_unaligned<scan_scalar>};
+  }
+}
+
 }  // namespace
 
 ScanKernel choose_kernel(KernelChoice choice) {
-  switch (settle(choice)) {
-#if defined(__x86_64__)
-    case KernelChoice::avx2:
-      return scan_avx2;
-    case KernelChoice::avx512:
-      return scan_avx512;
-#elif defined(__aarch64__)
-    case KernelChoice::neon:
-      return scan_neon;
-#endif
-    default:
-      return scan_scalar;
-  }
+  return choose(choice).words;
 }
-
 LiveKernel choose_live_kernel(KernelChoice choice) {
-  switch (settle(choice)) {
-#if defined(__x86_64__)
-    case KernelChoice::avx2:
-      return scan_live_avx2;
-    case KernelChoice::avx512:
-      return scan_live_avx512;
-#elif defined(__aarch64__)
-    case KernelChoice::neon:
-      return scan_live_neon;
-#endif
-    default:
-      return scan_live_scalar;
-  }
+  return choose(choice).live;
 }
-
 ScanKernel choose_unaligned_kernel(KernelChoice choice) {
-  switch (settle(choice)) {
-#if defined(__x86_64__)
-    case KernelChoice::avx2:
-      return scan_unaligned<scan_avx2>;
-    case KernelChoice::avx512:
-      return scan_unaligned<scan_avx512>;
-#elif defined(__aarch64__)
-    case KernelChoice::neon:
-      return scan_unaligned<scan_neon>;
-#endif
-    default:
-      return scan_unaligned<scan_scalar>;
-  }
+  return choose(choice).unaligned;
 }
 
 }  // namespace nonreuse
