@@ -75,8 +75,7 @@ bool note_others() {
 // To look at the process's own directory in /proc takes as long as all else that the library does at a start.
 // A filter may end a process for calls that it does not know.
 bool has_one_thread() {
-  if (sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0)
-    return !sys::failed(sys::call(SYS_unshare, CLONE_THREAD));
+  if (!sys::filtered()) return !sys::failed(sys::call(SYS_unshare, CLONE_THREAD));
   struct stat status;
   constexpr nlink_t kOneThread = 3;
   return sys::failed(sys::call(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &status, 0)) ||

@@ -212,9 +212,8 @@ bool LinuxMemory::discard(uintptr_t address, size_t bytes) {
 // Source: madvise(2). A filter may stop a process for an advice that it does not know.
 void LinuxMemory::populate(uintptr_t address, size_t bytes) {
   if (!populates_.load(std::memory_order_relaxed)) return;
-  const bool filtered = sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0;
   // What is lacking (memory, a mapping that the program has changed) is met by whoever touches the page.
-  if (filtered || sys::call(SYS_madvise, address, bytes, kAdvisePopulateWrite) == -EINVAL)
+  if (sys::filtered() || sys::call(SYS_madvise, address, bytes, kAdvisePopulateWrite) == -EINVAL)
     populates_.store(false, std::memory_order_relaxed);
 }
 
@@ -238,7 +237,7 @@ bool LinuxMemory::untrap(uintptr_t address, size_t bytes) {
 
 size_t LinuxMemory::movable(uintptr_t from, size_t bytes) {
   // A filter may stop a process for calls that it does not know.
-  if (!kHaveMmap || reserved_ || sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0) return 0;
+  if (!kHaveMmap || reserved_ || sys::filtered()) return 0;
   return moving_works(page_size_) && may_move() ? plain_bytes(from, bytes, page_size_) : 0;
 }
 
@@ -306,7 +305,7 @@ void LinuxMemory::for_present(uintptr_t address, size_t bytes, F&& f) {
 
 // A filter may stop a process for calls that it does not know.
 bool LinuxMemory::may_ask_for_present() {
-  return kHaveMmap && giving_back_clears(page_size_) && sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0;
+  return kHaveMmap && giving_back_clears(page_size_) && !sys::filtered();
 }
 
 }  // namespace nonreuse

@@ -73,8 +73,7 @@ Range ReaderProcess::own_memory() const {
 bool ReaderProcess::start(Job job, void* context, const int (&keep)[2]) {
   // A filter may end the program for calls that it does not know.
   if (NONREUSE_SANITIZED || process_ != 0 || running()) return false;
-  if (sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0 || !sys::children_stay_in_namespace())
-    return false;
+  if (sys::filtered() || !sys::children_stay_in_namespace()) return false;
   if (!map_area()) return false;
   const uintptr_t thread = reinterpret_cast<uintptr_t>(area_->thread) + kThreadRoom;
   *reinterpret_cast<uintptr_t*>(thread) = thread;  // x86-64 asks for it

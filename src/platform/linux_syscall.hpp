@@ -9,6 +9,7 @@
 #if !defined(__linux__)
 #error "linux_syscall.hpp is for Linux"
 #endif
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "platform/attributes.hpp"
@@ -97,6 +98,11 @@ NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE bool may_pass(long result) {
   limit[0] = 0;
   call(SYS_prlimit64, 0, kDescriptorLimit, nullptr, limit);
   return limit[0] > kStandardStreams;
+}
+
+// A filter for system calls is set (seccomp(2)): it may stop the process for calls that it does not know.
+NONREUSE_ALWAYS_INLINE bool filtered() {
+  return call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0;
 }
 
 }  // namespace nonreuse::sys

@@ -62,7 +62,7 @@ constexpr long kBarrier = 1 << 3, kBarrierRegister = 1 << 4;  // MEMBARRIER_CMD_
 
 bool WriteTracker::begin() {
   // A filter may end the process for calls that it does not know.
-  if (verdict_ == Verdict::bad || sys::call(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) != 0) return false;
+  if (verdict_ == Verdict::bad || sys::filtered()) return false;
   if (!open()) {
     end();
     return false;
