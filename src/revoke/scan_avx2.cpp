@@ -35,12 +35,13 @@ struct Compared {
 
 struct Bounds {
   __m256i move, limit, flip;
-  __attribute__((always_inline)) Compared compare(const uint64_t* words) const {
+  NONREUSE_READS_ANY_MEMORY __attribute__((always_inline)) Compared compare(const uint64_t* words) const {
     const __m256i moved = _mm256_add_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)), move);
     return {moved, _mm256_cmpgt_epi64(limit, moved)};
   }
   // Stores the offsets in range one behind the other; their number.
-  __attribute__((always_inline)) size_t pack(const Compared& four, uint64_t* out) const {
+  NONREUSE_READS_ANY_MEMORY __attribute__((always_inline)) size_t pack(const Compared& four,
+                                                                       uint64_t* out) const {
     const auto set = static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(four.in_range)));
     const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kPack.lanes[set]));
     const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_xor_si256(four.moved, flip), lanes);
@@ -57,19 +58,24 @@ __attribute__((always_inline)) inline Bounds bounds_of(const ScanTarget& target)
           _mm256_set1_epi64x(static_cast<long long>(kFlip))};
 }
 
-}  // namespace
-
-NONREUSE_READS_ANY_MEMORY
-uint64_t scan_live_avx2(const ScanTarget& target, const LivePart& part, uint64_t& bytes) {
-  const Bounds bounds = bounds_of(target);
-  const auto pack_line = [&](const uint64_t* line, uint64_t* out) -> size_t {
+// For scan_live_lines(); a lambda would not be left out by a sanitizer.
+struct PackLine {
+  Bounds bounds;
+  NONREUSE_READS_ANY_MEMORY __attribute__((always_inline)) size_t operator()(const uint64_t* line,
+                                                                             uint64_t* out) const {
     const Compared a = bounds.compare(line), b = bounds.compare(line + 4);
     const __m256i any = _mm256_or_si256(a.in_range, b.in_range);
     if (_mm256_testz_si256(any, any)) return 0;
     const size_t first = bounds.pack(a, out);
     return first + bounds.pack(b, out + first);
-  };
-  const uint64_t news = scan_live_lines(target, part, bytes, pack_line, TestOffsets());
+  }
+};
+
+}  // namespace
+
+NONREUSE_READS_ANY_MEMORY
+uint64_t scan_live_avx2(const ScanTarget& target, const LivePart& part, uint64_t& bytes) {
+  const uint64_t news = scan_live_lines(target, part, bytes, PackLine{bounds_of(target)}, TestOffsets());
   _mm256_zeroall();
   return news;
 }

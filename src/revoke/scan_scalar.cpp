@@ -27,18 +27,28 @@ uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t cou
   return news;
 }
 
-NONREUSE_READS_ANY_MEMORY
-uint64_t scan_live_scalar(const ScanTarget& target, const LivePart& part, uint64_t& bytes) {
-  const auto pack_line = [&](const uint64_t* line, uint64_t* out) -> size_t {
+namespace {
+
+// For scan_live_lines(); a lambda would not be left out by a sanitizer.
+struct PackLine {
+  uint64_t base, extent;
+  NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE size_t operator()(const uint64_t* line,
+                                                                     uint64_t* out) const {
     size_t found = 0;
     for (size_t i = 0; i < kLineWords; ++i) {
-      const uint64_t offset = line[i] - target.base;
+      const uint64_t offset = line[i] - base;
       out[found] = offset;
-      found += offset < target.extent ? 1 : 0;
+      found += offset < extent ? 1 : 0;
     }
     return found;
-  };
-  return scan_live_lines(target, part, bytes, pack_line, TestOffsets());
+  }
+};
+
+}  // namespace
+
+NONREUSE_READS_ANY_MEMORY
+uint64_t scan_live_scalar(const ScanTarget& target, const LivePart& part, uint64_t& bytes) {
+  return scan_live_lines(target, part, bytes, PackLine{target.base, target.extent}, TestOffsets());
 }
 
 namespace {
