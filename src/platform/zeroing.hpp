@@ -9,9 +9,12 @@ namespace nonreuse {
 // was not, as far as it was looked at. 16-byte multiples. Reading first keeps clean lines clean: most memory
 // was zeroed when it was freed, and nothing wrote to it. But where much of a page is asked for, its first
 // word is written, and not looked at: reading an absent page would bring the system's page of zeroes, and the
-// program's first write would fault once more.
+// program's first write would fault once more. The processors' own fetching ahead ends with each page: told where
+// to go on, ping-pong-1 takes 3 % less CPU time, random-live-1 7 %, node and clang++ 2 to 3 % (least of seven).
 inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
+  constexpr size_t kAhead = 128;  // words
   auto* word = static_cast<uint64_t*>(memory);
+  const uint64_t* const last = word + bytes / sizeof(uint64_t) - 1;
   bool dirty = false;
   size_t part = page_size - (address_of(memory) & (page_size - 1));
   for (; bytes > 0; bytes -= part, part = page_size) {
@@ -20,6 +23,7 @@ inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
     auto* const stop = word + part / sizeof(uint64_t);
     // A line at a time: one branch for eight words, whose loads the compiler may join.
     for (; word + 8 <= stop; word += 8) {
+      __builtin_prefetch(word + kAhead < last ? word + kAhead : last, 1);
       const uint64_t first = (word[0] | word[2]) | (word[4] | word[6]);
       const uint64_t second = (word[1] | word[3]) | (word[5] | word[7]);
       if ((first | second) != 0) [[unlikely]] {

@@ -2,7 +2,8 @@
  * starts threads that allocate, forks once more now and then, and ends in one of the two ways. With the
  * argument "sweeping" two threads sweep without rest, so that forks fall into every state of a sweep, and in
  * the children, too. With "large" the threads take, cut, lengthen and free chunks whose sizes take several
- * tags to say; the children only exit, where a DEBUG=1 library looks for halves of sizes. */
+ * tags to say; the children only exit, where a DEBUG=1 library looks for halves of sizes. A number as second
+ * argument says how often to fork. */
 #include "func.h"
 
 #include <sys/wait.h>
@@ -99,9 +100,7 @@ static void live_as_child(int round) {
 int main(int argc, char** argv) {
   sweeping = argc > 1 && strcmp(argv[1], "sweeping") == 0;
   large = argc > 1 && strcmp(argv[1], "large") == 0;
-  const int forks = sweeping ? kForks / 6
-                    : large  ? kForks * 10
-                             : kForks; /* sees digits written outside the lock in every second run */
+  const int forks = argc > 2 ? atoi(argv[2]) : sweeping ? kForks / 6 : kForks;
   hold_some();
   if (large)
     churners_start_with(kMaxChurners, resize_on);
