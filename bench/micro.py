@@ -120,12 +120,12 @@ def scan_part(programs: pathlib.Path, options: argparse.Namespace) -> tuple[dict
     figures, lines = {}, []
     for name, rate in rates.items():
         kind, *which, memory, mib = name.split("/")
-        if kind != "scan":
+        if kind not in ("scan", "live"):
             continue
         plain = rates[f"read/plain/{memory}/{mib}"]
         figures[name] = {"bytes_per_second": rate, "plain_bytes_per_second": plain, "share": rate / plain}
         lines.append(
-            [which[0], memory, f"{mib} MiB", f"{rate / 2**30:.1f}", f"{plain / 2**30:.1f}", f"{rate / plain:.2f}"]
+            [which[0] + (", live lines" if kind == "live" else ""), memory, f"{mib} MiB", f"{rate / 2**30:.1f}", f"{plain / 2**30:.1f}", f"{rate / plain:.2f}"]
         )
     head = ["kernel", "memory", "size", "GiB/s", "plain read, GiB/s", "share of the plain read"]
     return figures, rows(head, lines)

@@ -14,6 +14,15 @@ constexpr uint64_t mask(unsigned from, unsigned to) {
   return (kAll << from) & (kAll >> (64 - to));
 }
 
+// Of bits that are set. Where the processor's instruction for it may not be counted on, which is so for
+// x86-64, the compiler's own is a call and a table: 2 % of ping-pong-1.
+constexpr unsigned count(uint64_t word) {
+  constexpr uint64_t kOdd = 0x5555555555555555, kPairs = 0x3333333333333333, kNibbles = 0x0f0f0f0f0f0f0f0f;
+  word -= word >> 1 & kOdd;
+  word = (word & kPairs) + (word >> 2 & kPairs);
+  return static_cast<unsigned>(((word + (word >> 4)) & kNibbles) * 0x0101010101010101 >> 56);
+}
+
 inline bool test(const uint64_t* words, uint64_t bit) {
   return (words[bit >> 6] >> (bit & 63) & 1) != 0;
 }

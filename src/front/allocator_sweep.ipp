@@ -406,7 +406,7 @@ void Allocator<P, R>::spend_painted() {
   };
   shadow_.for_each_painted_word(heap_.top(), [&](uint64_t word) {
     uint64_t left = shadow_.painted()[word];
-    total += static_cast<unsigned>(std::popcount(left));
+    total += bits::count(left);
     while (left != 0) {
       const unsigned from = static_cast<unsigned>(std::countr_zero(left));
       const unsigned length = static_cast<unsigned>(std::countr_one(left >> from));

@@ -33,8 +33,8 @@ void Heap<P>::release_word(uint64_t word, uint64_t freed) {
   const uint64_t before = free_[word], now = before | freed;
   tags_.clear_word(low, freed);
   free_[word] = now;
-  set(in_use_, in_use_ - static_cast<unsigned>(std::popcount(freed)));
-  swept_runs_ += static_cast<unsigned>(std::popcount(freed & ~(freed << 1)));
+  set(in_use_, in_use_ - bits::count(freed));
+  swept_runs_ += bits::count(freed & ~(freed << 1));
   join_below(low, before, now);
   join_above(low, before, now);
   if (!joining_.empty() && joining_.end() < high) finish_join();

@@ -194,7 +194,7 @@ class Shadow {
         left |= painted & hits;
         if (clear == 0) continue;
         tables_.painted[word] = painted & hits;
-        total += static_cast<unsigned>(std::popcount(clear));
+        total += bits::count(clear);
         release(word, clear);
       }
       if (left == 0) bits::clear(tables_.summary, block, 1);

@@ -39,6 +39,19 @@ class BitsTest : public CoreTest {
   uint64_t words[kWords] = {};
 };
 
+TEST_F(BitsTest, Count) {
+  for (int round = 0; round < 200; ++round) {
+    fill();
+    for (uint64_t word : words) {
+      unsigned expected = 0;
+      for (unsigned at = 0; at < 64; ++at) expected += word >> at & 1;
+      EXPECT_EQ(bits::count(word), expected) << word;
+    }
+  }
+  EXPECT_EQ(bits::count(0), 0u);
+  EXPECT_EQ(bits::count(bits::kAll), 64u);
+}
+
 TEST_F(BitsTest, MaskHasExactlyTheBitsOfTheRange) {
   for (unsigned from = 0; from < 64; ++from) {
     for (unsigned to = from + 1; to <= 64; ++to) {
