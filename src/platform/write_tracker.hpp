@@ -56,6 +56,8 @@ class WriteTracker {
     int pair[2];
   };
   Descriptors descriptors() const { return {{faults_.fd(), pagemap_.fd()}}; }
+  // What the first write to an armed page costs here, in nanoseconds, by the self-test.
+  uint64_t fault_ns() const { return fault_ns_; }
   void after_fork_in_child();
 
  private:
@@ -82,6 +84,7 @@ class WriteTracker {
   bool notes_moves(Range from, uintptr_t to);
 
   Verdict verdict_ = Verdict::unknown;
+  uint64_t fault_ns_ = 1'400;
   bool lost_ = false;  // pages may have been armed without being told
   Handle faults_;      // userfaultfd
   Handle pagemap_;

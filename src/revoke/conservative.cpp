@@ -14,14 +14,12 @@ namespace {
 // Smaller mappings are read in the stop: to arm one costs as much. Those up to the other size are as well, as
 // far as the pause allows.
 constexpr size_t kArmedMin = 256 * 1024;
-constexpr uint64_t kTelling = uint64_t{16} << 20;  // bytes; a sweep of so many tells how fast this machine is
 constexpr int kRounds = 12;
 constexpr uint64_t kStale = 20'000'000;  // nanoseconds from the end of reading
 constexpr int kRestarts = 3;
 constexpr uint64_t kStuck = 5'000'000'000;  // nanoseconds without progress
 constexpr uint64_t kWorthHelp = 1'000'000;  // nanoseconds of reading
 constexpr uint64_t kAskingPerMib = 800;     // nanoseconds; to be told of a MiB that none of it was written
-constexpr uint64_t kPerFault = 1'400;       // nanoseconds; the first write to an armed page
 
 StackMapping stack_of(const RootRange& root) {
   return {root.mapping, root.guard_below, root.main_stack};
@@ -30,7 +28,7 @@ StackMapping stack_of(const RootRange& root) {
 }  // namespace
 
 RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFigures& figures) {
-  if (!under_way() && worth_reading_beside(request)) {
+  if (!under_way() && choice_.worth(*request.options, request.live + root_bytes_)) {
     restarts_ = kRestarts;
     open_.store(true, std::memory_order_release);
   }
@@ -72,23 +70,10 @@ void ConservativeRevoker::begin(const RevokeRequest& request) {
   scanner_.figures = {};
 }
 
-// Arming pages and reading some of them twice costs more than reading them once with the threads stopped:
-// only where these would stand still for too long.
-bool ConservativeRevoker::worth_reading_beside(const RevokeRequest& request) const {
-  const uint64_t pause = request.options->pause;
-  if (pause == 0 || request.options->unaligned) return false;
-  const uint64_t whole_pause = ((request.live + root_bytes_) >> 10) * ns_per_mib_ >> 10;
-  return whole_pause > pause * 1000;
-}
-
-uint64_t ConservativeRevoker::bytes_read_in(uint64_t nanoseconds) const {
-  return (nanoseconds << 20) / (ns_per_mib_ + 1);
-}
-
 // What a stop can read within a part of its pause need not be armed: arming, a fault for each page written,
 // and disarming cost more. Small mappings first, which cost most for each byte, by what the last sweep found.
 void ConservativeRevoker::choose_armed() {
-  const uint64_t room = bytes_read_in(state_.request.options->pause * 375);
+  const uint64_t room = choice_.bytes_read_in(state_.request.options->pause * 375);
   least_armed_ = kArmedMin;
   uint64_t sum = 0;
   for (size_t i = 0; i < kSizes && (size_t{2} << i) <= kUnarmedMost; ++i) {
@@ -182,7 +167,7 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   if (outcome == RevokeOutcome::cleared) {
     root_bytes_ = figures_.root_bytes;
     if (state_.phase == SweepPhase::whole)
-      note_speed(figures_.root_bytes + figures_.heap_bytes, reading_ns_ + figures_.reader_cpu_ns);
+      choice_.note_whole(figures_.root_bytes + figures_.heap_bytes, reading_ns_ + figures_.reader_cpu_ns);
     note_cost();
   } else {
     state_.request.shadow->forget_hits(state_.request.top);
@@ -201,18 +186,15 @@ void ConservativeRevoker::stop_tracking() {
   state_.tracker.end();
 }
 
-// In CPU time, which other programs do not stretch; small sweeps cost much that has nothing to do with size.
-void ConservativeRevoker::note_speed(uint64_t bytes, uint64_t took_ns) {
-  if (bytes >= kTelling) ns_per_mib_ = (took_ns << 20) / bytes;
-}
-
 // What reading beside the threads cost, and reading all in the stop would not have.
 void ConservativeRevoker::note_cost() {
   if (!figures_.beside) return;
-  const uint64_t whole_ns = ((figures_.root_bytes + figures_.heap_bytes) >> 10) * ns_per_mib_ >> 10;
-  figures_.faults_ns = state_.written_bytes / os::page_size() * kPerFault;
+  const uint64_t bytes = figures_.root_bytes + figures_.heap_bytes;
+  const uint64_t whole_ns = choice_.whole_ns(bytes);
+  figures_.faults_ns = state_.written_bytes / os::page_size() * state_.tracker.fault_ns();
   const uint64_t took_ns = reading_ns_ + figures_.reader_cpu_ns + figures_.faults_ns;
   figures_.extra_ns = took_ns > whole_ns ? took_ns - whole_ns : 0;
+  choice_.note_beside(bytes, took_ns);
 }
 
 // In the reader. Reads everything that can be armed, then rounds.
@@ -225,8 +207,7 @@ void ConservativeRevoker::read_beside() {
   if (state_.phase == SweepPhase::beside) {
     walk();
     expand(true);
-    // With the arming, a tenth or so: more often than not there is nothing else to tell by.
-    note_speed(scanner_.figures.root_bytes + scanner_.figures.heap_bytes, os::thread_cpu_ns());
+    choice_.note_reader(scanner_.figures.root_bytes + scanner_.figures.heap_bytes, os::thread_cpu_ns());
   }
   state_.phase = SweepPhase::round;
   read_rounds();
@@ -241,7 +222,7 @@ void ConservativeRevoker::read_beside() {
 // not get less even with the heap's busiest users waiting. What is missed here (mappings that come, go or
 // change meanwhile) counts as written, and is read in the stop.
 void ConservativeRevoker::read_rounds() {
-  const uint64_t little = bytes_read_in(state_.request.options->pause * 250);
+  const uint64_t little = choice_.bytes_read_in(state_.request.options->pause * 250);
   uint64_t before = ~uint64_t{0};
   bool calm = false;
   for (int round = 0; round < kRounds && !state_.tracker.lost(); ++round) {
@@ -314,7 +295,7 @@ RootStatus ConservativeRevoker::walk() {
 void ConservativeRevoker::start_team(bool armed) {
   const Options& options = *state_.request.options;
   const uint64_t bytes = state_.request.live + root_bytes_;
-  const uint64_t expected = (bytes >> 10) * (armed ? kAskingPerMib : ns_per_mib_) >> 10;
+  const uint64_t expected = armed ? (bytes >> 20) * kAskingPerMib : choice_.whole_ns(bytes);
   if (options.readers == 0 || options.unaligned || expected < kWorthHelp) return;
   if (sweeps_alone_ != 0) {
     --sweeps_alone_;

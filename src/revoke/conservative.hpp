@@ -20,6 +20,7 @@
 
 #include "platform/roots.hpp"
 #include "platform/thread_stop.hpp"
+#include "revoke/beside_choice.hpp"
 #include "revoke/memory_scanner.hpp"
 #include "revoke/reading_team.hpp"
 
@@ -55,8 +56,6 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   bool only_takes() override { return state_.in_reader(); }
 
   void begin(const RevokeRequest& request);
-  bool worth_reading_beside(const RevokeRequest& request) const;
-  uint64_t bytes_read_in(uint64_t nanoseconds) const;
   void choose_armed();
   void note_size(size_t size);
   void note_cost();
@@ -65,7 +64,6 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   Left reader_left(const RevokeRequest& request);
   bool start_reader(SweepPhase phase);
   RevokeOutcome sweep_spilled(uintptr_t stack_pointer);
-  void note_speed(uint64_t bytes, uint64_t took_ns);
   void read_beside();
   void read_rounds();
   void stop_tracking();
@@ -86,8 +84,8 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   SweepState state_;
   MemoryScanner scanner_{state_, &reader_};
   ReadingTeam team_{state_};
-  // Of the last sweeps: CPU time for each MiB read, the roots, and CPU time of the reading in the stop.
-  uint64_t ns_per_mib_ = 125'000;
+  BesideChoice choice_;
+  // Of the last sweeps: the roots, and CPU time of the reading in the stop.
   uint64_t root_bytes_ = 0;
   uint64_t reading_ns_ = 0;
   uint64_t disarming_ns_ = 0;  // CPU time of the reader after the last sweep

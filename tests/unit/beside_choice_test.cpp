@@ -1,0 +1,94 @@
+// Whether a sweep reads beside the threads: the target, how far a stop may exceed it, and trying again.
+#include "revoke/beside_choice.hpp"
+
+#include <gtest/gtest.h>
+
+namespace nonreuse {
+namespace {
+
+constexpr uint64_t kMib = uint64_t{1} << 20;
+constexpr uint64_t kBytes = 64 * kMib;
+
+class BesideChoiceTest : public testing::Test {
+ protected:
+  BesideChoiceTest() {
+    options.pause = 1000;
+    options.cpu = 5;
+    choice.note_whole(kBytes, 64 * 100'000);  // 100 us a MiB: 10 MiB in the target's millisecond
+  }
+  void note_dearness(uint64_t times, int sweeps) {
+    for (int i = 0; i < sweeps; ++i) choice.note_beside(kBytes, times * choice.whole_ns(kBytes));
+  }
+
+  Options options{};
+  BesideChoice choice;
+};
+
+TEST_F(BesideChoiceTest, SpeedIsWhatOneStopTook) {
+  EXPECT_NEAR(static_cast<double>(choice.whole_ns(10 * kMib)), 1e6, 1e3);
+  EXPECT_NEAR(static_cast<double>(choice.bytes_read_in(1'000'000)), 10.0 * kMib, 0.01 * kMib);
+  choice.note_whole(kMib, 50'000'000);       // too small to tell
+  choice.note_reader(kBytes, 64 * 900'000);  // a stop has told already
+  EXPECT_NEAR(static_cast<double>(choice.whole_ns(10 * kMib)), 1e6, 1e3);
+}
+
+TEST_F(BesideChoiceTest, TheReaderTellsWhereNoStopDid) {
+  BesideChoice fresh;
+  fresh.note_reader(kBytes, 64 * 300'000);
+  EXPECT_NEAR(static_cast<double>(fresh.whole_ns(10 * kMib)), 3e6, 1e4);
+}
+
+TEST_F(BesideChoiceTest, StopsWithinTheTargetAreNotReplaced) {
+  EXPECT_FALSE(choice.worth(options, 9 * kMib));
+  EXPECT_TRUE(choice.worth(options, 11 * kMib));
+  options.pause = 0;
+  EXPECT_FALSE(choice.worth(options, 1000 * kMib));
+  options.pause = 1000;
+  options.unaligned = true;
+  EXPECT_FALSE(choice.worth(options, 1000 * kMib));
+}
+
+TEST_F(BesideChoiceTest, TwiceAsDearIsNoReasonToMissTheTarget) {
+  note_dearness(2, 20);
+  EXPECT_EQ(choice.tolerance(), 100u);
+  EXPECT_TRUE(choice.worth(options, 11 * kMib));
+}
+
+TEST_F(BesideChoiceTest, TheDearerTheLongerAStopMayBe) {
+  note_dearness(6, 20);
+  EXPECT_NEAR(static_cast<double>(choice.tolerance()), 900, 20);
+  EXPECT_FALSE(choice.worth(options, 80 * kMib));
+  EXPECT_TRUE(choice.worth(options, 100 * kMib));
+}
+
+TEST_F(BesideChoiceTest, TheWholeCpuIsForTheTarget) {
+  note_dearness(20, 20);
+  options.cpu = 100;
+  EXPECT_TRUE(choice.worth(options, 11 * kMib));
+}
+
+TEST_F(BesideChoiceTest, ToleranceHasABound) {
+  note_dearness(100'000, 40);
+  EXPECT_LE(choice.tolerance(), 3200u);
+  EXPECT_TRUE(choice.worth(options, 400 * kMib));
+}
+
+TEST_F(BesideChoiceTest, WhatIsNotTriedIsTriedAgain) {
+  note_dearness(20, 20);
+  int sweeps = 0;
+  while (!choice.worth(options, 20 * kMib)) ASSERT_LT(++sweeps, 2000);
+  EXPECT_GT(sweeps, 100);
+  note_dearness(20, 1);  // as dear as ever: once is enough to leave it
+  EXPECT_FALSE(choice.worth(options, 20 * kMib));
+}
+
+// Sweeps that never come near the target say nothing about it.
+TEST_F(BesideChoiceTest, SmallSweepsDoNotLetTheMeasureFade) {
+  note_dearness(20, 20);
+  const uint64_t before = choice.tolerance();
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(choice.worth(options, kMib));
+  EXPECT_EQ(choice.tolerance(), before);
+}
+
+}  // namespace
+}  // namespace nonreuse
