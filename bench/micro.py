@@ -124,8 +124,9 @@ def scan_part(programs: pathlib.Path, options: argparse.Namespace) -> tuple[dict
             continue
         plain = rates[f"read/plain/{memory}/{mib}"]
         figures[name] = {"bytes_per_second": rate, "plain_bytes_per_second": plain, "share": rate / plain}
+        kernel = which[0] + (", live lines" if kind == "live" else "")
         lines.append(
-            [which[0] + (", live lines" if kind == "live" else ""), memory, f"{mib} MiB", f"{rate / 2**30:.1f}", f"{plain / 2**30:.1f}", f"{rate / plain:.2f}"]
+            [kernel, memory, f"{mib} MiB", f"{rate / 2**30:.1f}", f"{plain / 2**30:.1f}", f"{rate / plain:.2f}"]
         )
     head = ["kernel", "memory", "size", "GiB/s", "plain read, GiB/s", "share of the plain read"]
     return figures, rows(head, lines)

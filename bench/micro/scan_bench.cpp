@@ -8,7 +8,8 @@
 // in 10,000 points at a painted node, so that hits occur and are as rare as in programs.
 //
 // `live` is what a sweep does with the heap's own memory: lines of which every granule is painted are left
-// out, here a fifth of all; nothing is free. Rates are of the memory that is covered, left out or not.
+// out, a fifth of all but in `random`; nothing is free. Rates are of the memory that is covered, left out or
+// not.
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 

@@ -15,7 +15,7 @@ namespace nonreuse {
 inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
   constexpr size_t kAhead = 128;  // words
   auto* word = static_cast<uint64_t*>(memory);
-  const uint64_t* const last = word + bytes / sizeof(uint64_t) - 1;
+  const uint64_t* const end = word + bytes / sizeof(uint64_t);
   bool dirty = false;
   size_t part = page_size - (address_of(memory) & (page_size - 1));
   for (; bytes > 0; bytes -= part, part = page_size) {
@@ -24,7 +24,7 @@ inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
     auto* const stop = word + part / sizeof(uint64_t);
     // A line at a time: one branch for eight words, whose loads the compiler may join.
     for (; word + 8 <= stop; word += 8) {
-      __builtin_prefetch(word + kAhead < last ? word + kAhead : last, 1);
+      if (static_cast<size_t>(end - word) > kAhead) __builtin_prefetch(word + kAhead, 1);
       const uint64_t first = (word[0] | word[2]) | (word[4] | word[6]);
       const uint64_t second = (word[1] | word[3]) | (word[5] | word[7]);
       if ((first | second) != 0) [[unlikely]] {

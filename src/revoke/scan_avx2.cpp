@@ -58,7 +58,7 @@ __attribute__((always_inline)) inline Bounds bounds_of(const ScanTarget& target)
           _mm256_set1_epi64x(static_cast<long long>(kFlip))};
 }
 
-// For scan_live_lines(); a lambda would not be left out by a sanitizer.
+// For scan_live_lines(); a sanitizer would not leave a plain lambda out.
 struct PackLine {
   Bounds bounds;
   NONREUSE_READS_ANY_MEMORY __attribute__((always_inline)) size_t operator()(const uint64_t* line,

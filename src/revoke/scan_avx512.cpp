@@ -39,7 +39,7 @@ NONREUSE_READS_ANY_MEMORY __attribute__((always_inline)) inline size_t pack(__mm
   return static_cast<size_t>(__builtin_popcount(in_range));
 }
 
-// For scan_live_lines(); a lambda would not be left out by a sanitizer.
+// For scan_live_lines(); a sanitizer would not leave a plain lambda out.
 struct PackLine {
   Bounds bounds;
   NONREUSE_READS_ANY_MEMORY __attribute__((always_inline)) size_t operator()(const uint64_t* line,

@@ -33,7 +33,7 @@ NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE size_t pack(const Compared& two
   return -vaddvq_u64(two.in_range);
 }
 
-// For scan_live_lines(); a lambda would not be left out by a sanitizer.
+// For scan_live_lines(); a sanitizer would not leave a plain lambda out.
 struct PackLine {
   Bounds bounds;
   NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE size_t operator()(const uint64_t* line,

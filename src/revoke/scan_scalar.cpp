@@ -29,7 +29,7 @@ uint64_t scan_scalar(const ScanTarget& target, const uint64_t* words, size_t cou
 
 namespace {
 
-// For scan_live_lines(); a lambda would not be left out by a sanitizer.
+// For scan_live_lines(); a sanitizer would not leave a plain lambda out.
 struct PackLine {
   uint64_t base, extent;
   NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE size_t operator()(const uint64_t* line,

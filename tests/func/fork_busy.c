@@ -101,6 +101,7 @@ int main(int argc, char** argv) {
   sweeping = argc > 1 && strcmp(argv[1], "sweeping") == 0;
   large = argc > 1 && strcmp(argv[1], "large") == 0;
   const int forks = argc > 2 ? atoi(argv[2]) : sweeping ? kForks / 6 : kForks;
+  CHECK(forks > 0);
   hold_some();
   if (large)
     churners_start_with(kMaxChurners, resize_on);
