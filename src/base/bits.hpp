@@ -15,7 +15,7 @@ constexpr uint64_t mask(unsigned from, unsigned to) {
 }
 
 // Of bits that are set. Where the processor's instruction for it may not be counted on, which is so for
-// x86-64, g++'s own is a call and a table: 2 % of ping-pong-1.
+// x86-64, g++'s own is a call and a table.
 constexpr unsigned count(uint64_t word) {
   constexpr uint64_t kOdd = 0x5555555555555555, kPairs = 0x3333333333333333, kNibbles = 0x0f0f0f0f0f0f0f0f;
   word -= word >> 1 & kOdd;

@@ -5,10 +5,10 @@
 // stop. How much more is up to the machine: less than twice as much where processors translate the addresses
 // of guests, five times and more under a hypervisor that keeps page tables of its own. There a target that
 // one stop misses by little would be paid for many times over. So where reading beside the threads is more
-// than twice as dear, a stop may last longer than the target, by the square of what is above twice, within a
-// bound; with the option cpu=100 never. What is not tried is not measured: the measure fades, and after some
-// hundred sweeps the other way is tried again. Thread-safety: the sweep lock; note_reader() in the reader
-// while it runs.
+// than twice as dear, a stop may last as many times the target as the square of half that ratio says, within
+// a bound; with the option cpu=100 never. What is not tried is not measured: the measure fades, and after
+// some hundred sweeps the other way is tried again. Thread-safety: the sweep lock; note_reader() in the
+// reader while it runs.
 #pragma once
 
 #include "base/options.hpp"
