@@ -9,9 +9,9 @@ namespace nonreuse {
 // was not, as far as it was looked at. 16-byte multiples. Reading first keeps clean lines clean: most memory
 // was zeroed when it was freed, and nothing wrote to it. But where much of a page is asked for, its first
 // word is written, and not looked at: reading an absent page would bring the system's page of zeroes, and the
-// program's first write would fault once more. The processors' own fetching ahead ends with each page: told
-// where to go on, ping-pong-1 takes 3 % less CPU time, random-live-1 7 %, node and clang++ 2 to 3 % (least of
-// seven).
+// program's first write would fault once more. The processors' own fetching ahead ends with each page: they
+// are told where to go on. It shows where freed memory comes back from far (random-live-1 of bench/run.py),
+// elsewhere hardly.
 inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
   constexpr size_t kAhead = 128;  // words
   auto* word = static_cast<uint64_t*>(memory);
