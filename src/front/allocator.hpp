@@ -22,6 +22,7 @@
 #include "platform/os.hpp"
 #include "platform/probes.hpp"
 #include "platform/spill.hpp"
+#include "platform/zeroing.hpp"
 #include "revoke/policy.hpp"
 #include "revoke/quarantine.hpp"
 #include "revoke/revoker.hpp"
@@ -120,6 +121,7 @@ class Allocator {
 
  private:
   static constexpr uint64_t kBatchBytes = 64 * 1024;
+  static constexpr size_t kGivenBackMin = size_t{64} << 10;  // bytes of a chunk that is held for long
   static constexpr uint8_t kShort = 8;  // granules that free clears without a call: 128 bytes
   static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;
   static constexpr Granules kRunMax = (32 * 1024) >> kGranuleShift;
@@ -180,7 +182,8 @@ class Allocator {
   template <class F>
   auto with_quarantine(F&& f);
   Run painted_chunk_at(Granule granule);
-  bool is_trapped(Run chunk);
+  LargePages pages_of(Run chunk);
+  bool give_back_held(Run chunk);
   uint64_t live_bytes() const;
   void wait_if_asked();
   void adopt(ThreadFront& front);

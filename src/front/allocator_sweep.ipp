@@ -241,7 +241,7 @@ RevokeOutcome Allocator<P, R>::revoke_painted(bool wait, RevokeFigures& seen) {
       {place, place + (place_ != nullptr ? sizeof(StatsPage) : 0)},
       [](void* context, Granule granule) { return self(context)->painted_chunk_at(granule); },
       [](void* context, Granule granule) { return self(context)->tags_.covering(granule, granule); },
-      [](void* context, Run chunk) { return self(context)->is_trapped(chunk); },
+      [](void* context, Run chunk) { return self(context)->pages_of(chunk); },
       [](void* context, bool still) { self(context)->freeze(still); },
       [](void* context) { return self(context)->fork_waits_.load(std::memory_order_relaxed); },
       [](void* context) { self(context)->calm_.store(true, std::memory_order_relaxed); },
@@ -310,9 +310,25 @@ Run Allocator<P, R>::painted_chunk_at(Granule granule) {
 }
 
 template <MemoryPlatform P, Revoker R>
-bool Allocator<P, R>::is_trapped(Run chunk) {
-  if (chunk.length < kLargeChunk) return false;
-  return with_quarantine([&] { return quarantine_.is_trapped_locked(chunk); });
+LargePages Allocator<P, R>::pages_of(Run chunk) {
+  if (chunk.length < kLargeChunk) return LargePages::present;
+  return with_quarantine([&] { return quarantine_.pages_of_locked(chunk); });
+}
+
+// The pages of a chunk that is held for long, unless the program writes to it through a dangling pointer: it
+// might look for what it wrote. False: nothing has changed.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::give_back_held(Run chunk) {
+  if constexpr (R::kHolds) {
+    // Words across the edge of what is absent would have to be put together.
+    if (options_.unaligned) return false;
+    const Run pages = whole_pages(chunk, space_.page_size() >> kGranuleShift);
+    const size_t bytes = pages.length << kGranuleShift;
+    const Address at = address(pages.start);
+    return bytes >= kGivenBackMin && all_zero(space_.platform().pointer(at), bytes) &&
+           space_.platform().discard(at, bytes);
+  }
+  return false;
 }
 
 // All at once, and only its head's tags are touched: word by word a chunk of many MiB would bring all the
@@ -332,16 +348,22 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   Granules released = 0;
   {
     LockGuard guard(quarantine_.lock());
-    quarantine_.settle_large_locked(shadow_, [&](const LargeChunk& large) {
-      const size_t bytes = large.chunk.length << kGranuleShift;
-      if (large.trapped && !space_.platform().untrap(address(large.chunk.start), bytes)) {
-        shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
-        return false;
-      }
-      release_large(large.chunk);
-      released += large.chunk.length;
-      return true;
-    });
+    quarantine_.settle_large_locked(
+        shadow_,
+        [&](const LargeChunk& large) {
+          const size_t bytes = large.chunk.length << kGranuleShift;
+          if (large.trapped() && !space_.platform().untrap(address(large.chunk.start), bytes)) {
+            shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
+            return false;
+          }
+          // There may be pages again, which nobody can write to any more.
+          if (large.pages == LargePages::given_back)
+            heap_.give_back(whole_pages(large.chunk, space_.page_size() >> kGranuleShift));
+          release_large(large.chunk);
+          released += large.chunk.length;
+          return true;
+        },
+        [&](const LargeChunk& large) { return give_back_held(large.chunk); });
   }
   {
     LockGuard guard(heap_.lock());

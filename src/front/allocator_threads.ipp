@@ -142,7 +142,7 @@ void Allocator<P, R>::statistics(nonreuse_statistics& out) {
   out.held_chunks = quarantine_.held_chunks();
   out.held_bytes = quarantine_.held_bytes();
   out.quarantined_bytes = quarantine_.pending_bytes();
-  out.decommitted_bytes = quarantine_.trapped_bytes();
+  out.decommitted_bytes = quarantine_.trapped_bytes() + quarantine_.given_back_bytes();
   out.scanned_root_bytes = figures_.root_bytes.get();
   out.scanned_heap_bytes = figures_.heap_bytes.get();
   out.concurrent_sweeps = figures_.beside.get();

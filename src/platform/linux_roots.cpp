@@ -419,6 +419,13 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
   return passing ? RootStatus::try_again : RootStatus::no_copy;
 }
 
+void RootWalker::present(Range range, PageSink& sink) {
+  PageFinder finder(scratch.pages);
+  finder.open(best_, emulator::present() ? ProcSelf::thread : ProcSelf::process);
+  finder.private_pages(range, false, sink);
+  finder.close();
+}
+
 size_t copy_foreign(void* to, uintptr_t from, size_t size) {
   if (size == 0) return 0;
   if (!direct_copy_refused.load(std::memory_order_relaxed)) {

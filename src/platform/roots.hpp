@@ -78,6 +78,10 @@ class RootWalker {
   // Anything but `complete` may come after some ranges were visited.
   RootStatus walk(const Range* own, size_t own_count, RootVisitor& visitor);
 
+  // Pages of private anonymous memory in `range`, whole pages of one mapping or more, that hold something;
+  // all of it, as `copied`, where that cannot be found out. Not while a walk is under way.
+  void present(Range range, PageSink& sink);
+
   // What the last walk used to find present pages, for the statistics: "pagemap-scan", "pagemap",
   // "mincore" or "all"; "none" before the first.
   const char* page_source() const { return page_source_; }

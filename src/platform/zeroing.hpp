@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/types.hpp"
+#include "platform/attributes.hpp"
 
 namespace nonreuse {
 
@@ -41,6 +42,17 @@ inline bool zero_where_dirty(void* memory, size_t bytes, size_t page_size) {
     }
   }
   return dirty;
+}
+
+// 64-byte multiples, of memory that the program may be writing to.
+NONREUSE_READS_ANY_MEMORY inline bool all_zero(const void* memory, size_t bytes) {
+  const auto* word = static_cast<const uint64_t*>(memory);
+  for (const uint64_t* const end = word + bytes / sizeof(uint64_t); word < end; word += 8) {
+    const uint64_t first = (word[0] | word[2]) | (word[4] | word[6]);
+    const uint64_t second = (word[1] | word[3]) | (word[5] | word[7]);
+    if ((first | second) != 0) return false;
+  }
+  return true;
 }
 
 }  // namespace nonreuse

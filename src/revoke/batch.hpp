@@ -15,6 +15,13 @@ namespace nonreuse {
 // Chunks of at least this many granules (32 KiB) are listed one by one instead of travelling in batches.
 inline constexpr Granules kLargeChunk = 2048;
 
+// What has become of a large chunk's pages.
+enum class LargePages : uint8_t {
+  present,     // nothing
+  trapped,     // they were given back, and touching them stops the program
+  given_back,  // they were given back; where the program has written since, there is one again
+};
+
 // A freed chunk of less than kLargeChunk granules in one word.
 class BatchEntry {
  public:

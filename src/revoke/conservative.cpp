@@ -334,8 +334,37 @@ void ConservativeRevoker::expand(bool beside) {
   const auto chunk_at = beside ? state_.request.chunk_at_unlocked : state_.request.chunk_at;
   figures_.held = state_.request.shadow->expand(
       state_.request.top, [&](Granule granule) { return chunk_at(state_.request.context, granule); },
-      [&](Run chunk) { return scanner_.content(chunk); },
+      [&](Run chunk) { return content(chunk); },
       [&](Run chunk) { return beside && chunk.length >= kLargeChunk; });
+}
+
+// Of a chunk found hit. True if it made others hit.
+bool ConservativeRevoker::content(Run chunk) {
+  switch (state_.request.pages_of(state_.request.context, chunk)) {
+    case LargePages::trapped:
+      return false;
+    case LargePages::present:
+      return scanner_.content(chunk);
+    case LargePages::given_back:
+      break;
+  }
+  // To touch what is absent would bring it back, a page at a time. Its ends, less than a page each, are
+  // there.
+  struct Reader final : PageSink {
+    Reader(MemoryScanner& reads, Range within) : scanner(reads), chunk(within) {}
+    // In place whatever it says: this is memory of our own, and reading it cannot be refused.
+    void pages(Range pages, RootAccess) override {
+      if (pages.begin < chunk.begin) pages.begin = chunk.begin;
+      if (pages.end > chunk.end) pages.end = chunk.end;
+      news += scanner.read(pages, RootAccess::direct);
+    }
+    MemoryScanner& scanner;
+    const Range chunk;
+    uint64_t news = 0;
+  } reader{scanner_, scanner_.bytes_of(chunk)};
+  const size_t page = os::page_size();
+  walker_.present({align_down(reader.chunk.begin, page), align_up(reader.chunk.end, page)}, reader);
+  return reader.news != 0;
 }
 
 void ConservativeRevoker::scan_registers() {

@@ -73,6 +73,7 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   RevokeOutcome sweep_stopped(uintptr_t stack_pointer);
   RootStatus walk();
   void expand(bool beside);
+  bool content(Run chunk);
   void give(ReadingTask::Kind kind, Range range, RootAccess access = RootAccess::direct);
   void scan_registers();
   static bool may_be_stack(const RootRange& root);

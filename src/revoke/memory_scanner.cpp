@@ -81,11 +81,8 @@ void MemoryScanner::root(Range range, RootAccess access) {
   read(range, access);
 }
 
-void MemoryScanner::read(Range range, RootAccess access) {
-  if (access == RootAccess::copied)
-    copied(range);
-  else
-    words(range);
+uint64_t MemoryScanner::read(Range range, RootAccess access) {
+  return access == RootAccess::copied ? copied(range) : words(range);
 }
 
 uint64_t MemoryScanner::words(Range range) {
@@ -191,13 +188,6 @@ NONREUSE_READS_ANY_MEMORY void MemoryScanner::heap_words(const LivePart& part) {
     live.end = at + kWordBytes < end ? at + kWordBytes : end;
   }
   if (!live.empty()) flush();
-}
-
-// What was given back and trapped has no content.
-bool MemoryScanner::content(Run chunk) {
-  if (state_.request.is_trapped(state_.request.context, chunk)) return false;
-  const uintptr_t at = state_.request.base + (chunk.start << kGranuleShift);
-  return words({at, at + (chunk.length << kGranuleShift)}) != 0;
 }
 
 }  // namespace nonreuse

@@ -63,9 +63,14 @@ class MemoryScanner final : private PageSink {
 
   void run(const ReadingTask& task);
   // Of a chunk found hit. True if it made others hit.
-  bool content(Run chunk);
+  bool content(Run chunk) { return words(bytes_of(chunk)) != 0; }
   void registers(const uint64_t* words, size_t count) { state_.kernel(state_.target, words, count); }
-  void read(Range range, RootAccess access);
+  // The number of chunks, or parts of them, that were hit for the first time.
+  uint64_t read(Range range, RootAccess access);
+  Range bytes_of(Run chunk) const {
+    const uintptr_t at = state_.request.base + (chunk.start << kGranuleShift);
+    return {at, at + (chunk.length << kGranuleShift)};
+  }
 
   struct Figures {
     uint64_t root_bytes = 0, heap_bytes = 0;

@@ -18,8 +18,11 @@ namespace nonreuse {
 struct LargeChunk {
   enum class State : uint8_t { waiting, painted, held };
   Run chunk;
-  bool trapped;  // its pages were given back, and touching them stops the program
+  LargePages pages;
   State state;
+  uint8_t sweeps_held;
+
+  bool trapped() const { return pages == LargePages::trapped; }
 };
 
 template <MemoryPlatform P>
@@ -71,7 +74,8 @@ class Quarantine {
   // A large chunk enters. False: no memory for its entry; the chunk is then never released. Locked.
   bool add_large_locked(Run chunk, bool trapped) {
     if (large_count_ == large_capacity_ && !grow_large()) return false;
-    large_[large_count_++] = {chunk, trapped, LargeChunk::State::waiting};
+    const LargePages pages = trapped ? LargePages::trapped : LargePages::present;
+    large_[large_count_++] = {chunk, pages, LargeChunk::State::waiting, 0};
     const uint64_t bytes = chunk.length << kGranuleShift;
     add(waiting_bytes_, weight(large_[large_count_ - 1]));
     if (trapped) add(trapped_bytes_, bytes);
@@ -131,33 +135,45 @@ class Quarantine {
     return {};
   }
 
-  bool is_trapped_locked(Run chunk) const {
+  LargePages pages_of_locked(Run chunk) const {
     for (size_t i = 0; chunk.length >= kLargeChunk && i < large_count_; ++i) {
-      if (large_[i].chunk == chunk) return large_[i].trapped;
+      if (large_[i].chunk == chunk) return large_[i].pages;
     }
-    return false;
+    return LargePages::present;
   }
 
+  struct RestNever {
+    bool operator()(const LargeChunk&) const { return false; }
+  };
+
   // After a sweep: drops the large chunks that were painted and not hit. `leave(chunk)` is called for each
-  // of them first; where it says false the chunk stays, as held, and the caller has marked it hit. Locked.
-  template <class Leave>
-  void settle_large_locked(const Shadow& shadow, Leave&& leave) {
+  // of them first; where it says false the chunk stays, as held, and the caller has marked it hit.
+  // `rest(chunk)` is called for those that are held for long, once, and says whether the caller has given
+  // their pages back. Locked.
+  template <class Leave, class Rest = RestNever>
+  void settle_large_locked(const Shadow& shadow, Leave&& leave, Rest&& rest = {}) {
     size_t kept = 0;
-    uint64_t held_trapped = 0;
+    uint64_t held_trapped = 0, given_back = 0;
     for (size_t i = 0; i < large_count_; ++i) {
       LargeChunk large = large_[i];
+      const uint64_t bytes = large.chunk.length << kGranuleShift;
       if (large.state != LargeChunk::State::waiting) {
         if (!shadow.any_hit(large.chunk) && leave(large)) {
-          if (large.trapped) sub(trapped_bytes_, large.chunk.length << kGranuleShift);
+          if (large.trapped()) sub(trapped_bytes_, bytes);
           continue;
         }
         large.state = LargeChunk::State::held;
-        if (large.trapped) held_trapped += large.chunk.length << kGranuleShift;
+        if (large.trapped()) held_trapped += bytes;
+        if (large.sweeps_held < kHeldLong && ++large.sweeps_held == kHeldLong &&
+            large.pages == LargePages::present && rest(large))
+          large.pages = LargePages::given_back;
       }
+      if (large.pages == LargePages::given_back) given_back += bytes;
       large_[kept++] = large;
     }
     large_count_ = kept;
     held_trapped_bytes_.store(held_trapped, std::memory_order_relaxed);
+    given_back_bytes_.store(given_back, std::memory_order_relaxed);
   }
 
   // What was painted has been swept: `held` bytes of it (and of earlier sweeps) are still referenced.
@@ -176,6 +192,8 @@ class Quarantine {
   uint64_t trapped_bytes() const { return get(trapped_bytes_); }
   // Of the trapped bytes, those that are held as well.
   uint64_t held_trapped_bytes() const { return get(held_trapped_bytes_); }
+  // Held for long, without pages; but what is written to them through dangling pointers stays.
+  uint64_t given_back_bytes() const { return get(given_back_bytes_); }
   uint64_t sealed_chunks() const { return get(sealed_chunks_); }
   uint64_t sealed_bytes() const { return get(sealed_bytes_); }
   bool anything_locked() const { return first_ != nullptr || large_count_ != 0; }
@@ -183,6 +201,8 @@ class Quarantine {
  private:
   using Figure = std::atomic<uint64_t>;
   static constexpr uint64_t kTrappedShare = 32;
+  // Sweeps. What was held in two mostly stays so; what goes sooner would cost a fault a page.
+  static constexpr uint8_t kHeldLong = 2;
 
   static uint64_t get(const Figure& figure) { return figure.load(std::memory_order_relaxed); }
   static void add(Figure& figure, uint64_t n) { figure.fetch_add(n, std::memory_order_relaxed); }
@@ -210,7 +230,7 @@ class Quarantine {
   // A trapped chunk holds no memory, only addresses and page tables.
   static uint64_t weight(const LargeChunk& large) {
     const uint64_t bytes = large.chunk.length << kGranuleShift;
-    return large.trapped ? bytes / kTrappedShare : bytes;
+    return large.trapped() ? bytes / kTrappedShare : bytes;
   }
 
   bool grow_large() {
@@ -231,7 +251,7 @@ class Quarantine {
   LargeChunk* large_ = nullptr;
   size_t large_count_ = 0, large_capacity_ = 0;
   Figure waiting_bytes_{0}, painted_bytes_{0}, held_bytes_{0}, held_chunks_{0}, trapped_bytes_{0};
-  Figure held_trapped_bytes_{0}, sealed_bytes_{0}, sealed_chunks_{0};
+  Figure held_trapped_bytes_{0}, given_back_bytes_{0}, sealed_bytes_{0}, sealed_chunks_{0};
 };
 
 }  // namespace nonreuse

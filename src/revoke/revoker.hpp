@@ -5,6 +5,7 @@
 
 #include "base/options.hpp"
 #include "base/types.hpp"
+#include "revoke/batch.hpp"
 #include "revoke/shadow.hpp"
 
 namespace nonreuse {
@@ -33,8 +34,7 @@ struct RevokeRequest {
   Run (*chunk_at)(void* context, Granule granule);
   // The same without a lock, and slower for large chunks.
   Run (*chunk_at_unlocked)(void* context, Granule granule);
-  // True where the chunk's content was given back and touching it would stop the program.
-  bool (*is_trapped)(void* context, Run chunk);
+  LargePages (*pages_of)(void* context, Run chunk);
   // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false
   // once they run again. Takes the heap's locks.
   void (*freeze)(void* context, bool still);

@@ -137,6 +137,32 @@ void clear_dangling() {
   for (Word*& p : dangling) p = nullptr;
 }
 
+// The same of chunks that were held for so long that their pages were given back.
+constexpr size_t kResting = size_t{256} << 10;
+void prepare_resting() {
+  for (Word*& p : dangling) {
+    p = static_cast<Word*>(malloc(kResting));
+    memset(const_cast<uintptr_t*>(p), 1, kResting);
+  }
+  for (Word* p : dangling) free(const_cast<uintptr_t*>(p));
+  if (malloc_revoke == nullptr) return;  // the control
+  for (int i = 0; i < 4; ++i) malloc_revoke();
+  const uintptr_t middle = (reinterpret_cast<uintptr_t>(dangling[0]) + kResting / 2) & ~uintptr_t{4095};
+  unsigned char resident = 0;
+  if (mincore(reinterpret_cast<void*>(middle), 1, &resident) != 0 || (resident & 1) != 0)
+    give_up("the pages of what is held were not given back");
+}
+__attribute__((noinline)) void write_through_resting(const Secret* secrets, size_t count) {
+  constexpr size_t kApart = kResting / sizeof(Word) / kWordsOfDangling;
+  for (size_t i = 0; i < count; ++i) {
+    reveal_into(&dangling[i / kWordsOfDangling][i % kWordsOfDangling * kApart], secrets + i, 1);
+  }
+}
+void plant_resting(const Secret* secrets, size_t count) {
+  write_through_resting(secrets, count);
+  scrub();
+}
+
 // ---- mappings
 
 void prepare_private() {
@@ -284,6 +310,7 @@ constexpr Place kPlaces[] = {
     {"heap_large_middle", kMaxWords, kAll, plant_words, clear_words, prepare_large},
     {"heap_chain", kMaxWords, kAll, plant_chain, clear_chain, prepare_chain},
     {"heap_dangling", kMaxWords, kAll, plant_dangling, clear_dangling, prepare_dangling},
+    {"heap_resting", kMaxWords, kMost, plant_resting, clear_dangling, prepare_resting},
     {"mmap_private", kMaxWords, kAll, plant_words, clear_words, prepare_private},
     {"mmap_medium", kMaxWords, kAll, plant_words, clear_words, prepare_medium},
     {"mmap_resized", kMaxWords, kAll, plant_resized, clear_resized, prepare_resized},

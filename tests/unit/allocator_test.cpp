@@ -368,6 +368,53 @@ TEST_F(AllocatorTest, WhereNoTrapIsToBeHadTheContentGoesAllTheSame) {
   }
 }
 
+// A large chunk that is held in two sweeps gives its pages back, but not what was written through a
+// dangling pointer; and what is written later is gone when the chunk is handed out (I5).
+TEST_F(AllocatorTest, WhatIsHeldForLongGivesItsPagesBack) {
+  allocator.options().unmap = kMiB;
+  constexpr size_t kBytes = 200'000;
+  char* p = get(kBytes);
+  char* q = get(kBytes);
+  char* small = get(50'000);
+  const size_t bytes = chunk_bytes(p);
+  for (char* chunk : {p, q}) fill(chunk, kBytes, 1);
+  for (char* chunk : {p, q, small}) put(chunk);
+  for (char* chunk : {p, q, small}) point_at(chunk + 100);
+  q[150'000] = 'q';
+  const auto middle = [&](char* chunk) {
+    return align_down(reinterpret_cast<uintptr_t>(chunk) + kBytes / 2, 4096);
+  };
+  sweep();
+  EXPECT_EQ(memory.page(middle(p)), Page::committed) << "it might have gone in the next sweep";
+  sweep();
+  EXPECT_EQ(memory.page(middle(p)), Page::discarded);
+  EXPECT_EQ(memory.page(middle(q)), Page::committed);
+  EXPECT_EQ(q[150'000], 'q');
+  EXPECT_EQ(figures().decommitted_bytes, bytes) << "what is small keeps its pages";
+  EXPECT_TRUE(zero(p, kBytes));
+  p[100'000] = 'p';
+  sweep();
+  EXPECT_EQ(p[100'000], 'p') << "asked for once";
+  revoker.pointers.clear();
+  sweep();
+  EXPECT_EQ(figures().decommitted_bytes, 0u);
+  for (char* chunk : {p, q}) {
+    char* again = get(kBytes);
+    EXPECT_EQ(again, chunk);
+    EXPECT_TRUE(zero(again, kBytes));
+  }
+}
+
+TEST_F(AllocatorTest, WhereWordsAtAnyOffsetCountPagesStay) {
+  allocator.options().unmap = kMiB;
+  allocator.options().unaligned = true;
+  char* p = get(200'000);
+  put(p);
+  point_at(p);
+  for (int i = 0; i < 5; ++i) sweep();
+  EXPECT_EQ(figures().decommitted_bytes, 0u);
+}
+
 // A chunk that cannot be made usable is not handed out, and the next sweep tries again.
 TEST_F(AllocatorTest, AChunkWhoseTrapStaysIsNotReleased) {
   char* p = get(kMiB);

@@ -136,7 +136,7 @@ TEST_F(QuarantineTest, TrappedChunksWeighLittle) {
   EXPECT_EQ(quarantine.pending_bytes(), kMiB / 32);
   EXPECT_EQ(quarantine.trapped_bytes(), kMiB);
   paint();
-  quarantine.settle_large_locked(shadow, [](const LargeChunk& large) { return large.trapped; });
+  quarantine.settle_large_locked(shadow, [](const LargeChunk& large) { return large.trapped(); });
   EXPECT_EQ(quarantine.trapped_bytes(), 0u);
 }
 
@@ -162,6 +162,39 @@ TEST_F(QuarantineTest, HeldLargeChunksStayListedUntilTheyAreClear) {
   EXPECT_EQ(left, (std::vector<Granule>{8192, 4096}));
   EXPECT_EQ(quarantine.held_trapped_bytes(), 0u);
   EXPECT_FALSE(quarantine.anything_locked());
+}
+
+// What is held in two sweeps may give its pages back; it is asked about once, whatever the answer was.
+TEST_F(QuarantineTest, LargeChunksThatAreHeldForLongRest) {
+  const Run resting{4096, 2048}, refused{8192, 2048}, trapped{12288, 2048};
+  quarantine.add_large_locked(resting, false);
+  quarantine.add_large_locked(refused, false);
+  quarantine.add_large_locked(trapped, true);
+  paint();
+  std::vector<Granule> asked;
+  for (int sweep = 1; sweep <= 5; ++sweep) {
+    for (const Run chunk : {resting, refused, trapped}) shadow.hit_chunk(chunk);
+    quarantine.settle_large_locked(
+        shadow, [](const LargeChunk&) { return true; },
+        [&](const LargeChunk& large) {
+          asked.push_back(large.chunk.start);
+          return large.chunk == resting;
+        });
+    release();
+    ASSERT_EQ(quarantine.pages_of_locked(resting), sweep < 2 ? LargePages::present : LargePages::given_back);
+    ASSERT_EQ(quarantine.given_back_bytes(), sweep < 2 ? 0 : 2048 * kGranule);
+    ASSERT_EQ(quarantine.pages_of_locked(refused), LargePages::present);
+    ASSERT_EQ(quarantine.pages_of_locked(trapped), LargePages::trapped);
+  }
+  EXPECT_EQ(asked, (std::vector<Granule>{resting.start, refused.start}));
+  std::vector<LargePages> left;
+  quarantine.settle_large_locked(shadow, [&](const LargeChunk& large) {
+    left.push_back(large.pages);
+    return true;
+  });
+  EXPECT_EQ(left,
+            (std::vector<LargePages>{LargePages::given_back, LargePages::present, LargePages::trapped}));
+  EXPECT_EQ(quarantine.given_back_bytes(), 0u);
 }
 
 TEST_F(QuarantineTest, AChunkThatMayNotLeaveStays) {
