@@ -43,7 +43,9 @@ NONREUSE_NOINLINE void Allocator<P, R>::append_to_new(ThreadFront& front, Run ch
 template <MemoryPlatform P, Revoker R>
 NONREUSE_ALWAYS_INLINE void Allocator<P, R>::append(ThreadFront& front, Run chunk) {
   Batch* const batch = front.batch;
-  if (batch == nullptr || !batch->append(chunk)) [[unlikely]]
+  // A program that frees in the order of addresses paints as much at once.
+  const bool joined = batch != nullptr && os::single_threaded() && batch->join(chunk);
+  if (!joined && (batch == nullptr || !batch->append(chunk))) [[unlikely]]
     return append_to_new(front, chunk);
   front.batch_bytes += chunk.length << kGranuleShift;
   if (front.batch_bytes >= kBatchBytes) [[unlikely]]

@@ -172,6 +172,7 @@ void Allocator<P, R>::add_frees(nonreuse_statistics& out) {
     const Batch* batch = front->batch;
     if (batch == nullptr) continue;
     const uint32_t count = batch->count.load(std::memory_order_acquire);
+    out.frees += batch->joined;
     for (uint32_t i = batch->taken; i < count; ++i) {
       ++out.frees;
       out.freed_bytes += batch->entries[i].length() << kGranuleShift;

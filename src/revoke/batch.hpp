@@ -3,7 +3,8 @@
 // A batch belongs to one thread, which appends without a lock: it writes an entry, then `count`. Sealing
 // takes what is between `taken` and `count`; that happens under the quarantine's lock, by the owner when the
 // batch is full or by a sweep that collects what idle threads have not sealed. The owner's fast path never
-// reads `taken`, the sealer never writes `count`, so no line of it needs an atomic instruction.
+// reads `taken`, the sealer never writes `count`, so no line of it needs an atomic instruction. While the
+// process has one thread, a chunk that touches the last entry's becomes part of that entry.
 #pragma once
 
 #include <atomic>
@@ -39,12 +40,29 @@ class BatchEntry {
 
 struct Batch {
   static constexpr uint32_t kCapacity =
-      (8192 - sizeof(void*) - 16) / sizeof(BatchEntry);  // with the header: 8 KiB
+      (8192 - sizeof(void*) - 24) / sizeof(BatchEntry);  // with the header: 8 KiB
   Batch* next = nullptr;
   std::atomic<uint32_t> count{0};  // written by the owner only
   uint32_t taken = 0;              // under the quarantine's lock
   uint64_t bytes = 0;              // of [taken, count) once sealed
+  uint64_t joined = 0;             // chunks of [taken, count) that have no entry of their own
   BatchEntry entries[kCapacity];
+
+  // Makes a chunk part of the last entry, if they touch. Only where the process has one thread: who takes
+  // entries does not expect that they change.
+  bool join(Run chunk) {
+    const uint32_t at = count.load(std::memory_order_relaxed);
+    if (at == taken) return false;
+    const Run last = entries[at - 1].chunk();
+    if (last.end() == chunk.start)
+      entries[at - 1] = Run{last.start, last.length + chunk.length};
+    else if (chunk.end() == last.start)
+      entries[at - 1] = Run{chunk.start, last.length + chunk.length};
+    else
+      return false;
+    ++joined;
+    return true;
+  }
 
   // Owner only. False: full, seal first.
   bool append(BatchEntry entry) {

@@ -48,6 +48,7 @@ class Quarantine {
     batch->count.store(0, std::memory_order_relaxed);
     batch->taken = 0;
     batch->bytes = 0;
+    batch->joined = 0;
     batch->next = spare_;
     spare_ = batch;
   }
@@ -63,7 +64,7 @@ class Quarantine {
     last_ = batch;
     add(waiting_bytes_, bytes);
     add(sealed_bytes_, bytes);
-    add(sealed_chunks_, batch->count.load(std::memory_order_relaxed) - batch->taken);
+    add(sealed_chunks_, batch->count.load(std::memory_order_relaxed) - batch->taken + batch->joined);
   }
 
   // Room for the first large chunks: when memory is out it is too late, and with room a sweep can make more.
@@ -122,7 +123,8 @@ class Quarantine {
     const uint64_t bytes = painted.granules << kGranuleShift;
     add(painted_bytes_, bytes);
     add(sealed_bytes_, bytes);
-    add(sealed_chunks_, count - before);
+    add(sealed_chunks_, count - before + batch.joined);
+    batch.joined = 0;
     return painted;
   }
 
@@ -225,6 +227,7 @@ class Quarantine {
       ++painted.chunks;
       painted.granules += chunk.length;
     }
+    painted.chunks += batch.joined;
   }
 
   // A trapped chunk holds no memory, only addresses and page tables.

@@ -101,6 +101,28 @@ TEST_F(QuarantineTest, TheSameLargeChunkTwiceIsFound) {
   EXPECT_EQ(paint().twice, (Run{4096, 2048}));
 }
 
+// Chunks that touch the last one share its entry, but not one that a sweep has taken; all are counted.
+TEST_F(QuarantineTest, ChunksThatTouchAreOneEntry) {
+  Batch* batch = batch_of({{100, 2}});
+  EXPECT_TRUE(batch->join({102, 3}));
+  EXPECT_TRUE(batch->join({97, 3}));
+  EXPECT_FALSE(batch->join({95, 1}));
+  EXPECT_FALSE(batch->join({106, 1}));
+  EXPECT_EQ(batch->count.load(), 1u);
+  EXPECT_EQ(batch->entries[0].chunk(), (Run{97, 8}));
+  const auto painted = quarantine.paint_open_locked(shadow, *batch);
+  EXPECT_EQ(painted.chunks, 3u);
+  EXPECT_EQ(painted.granules, 8u);
+  EXPECT_EQ(quarantine.sealed_chunks(), 3u);
+  EXPECT_FALSE(batch->join({105, 1})) << "it would not be painted";
+  EXPECT_TRUE(batch->append(Run{105, 1}));
+  EXPECT_TRUE(batch->join({106, 1}));
+  quarantine.seal_locked(batch, 2 * kGranule);
+  EXPECT_EQ(quarantine.sealed_chunks(), 5u);
+  EXPECT_EQ(paint().chunks, 2u);
+  EXPECT_EQ(release(), (std::vector<Run>{{97, 10}}));
+}
+
 // An open batch is painted as far as it is filled, and the rest when it is sealed: each entry once.
 TEST_F(QuarantineTest, OpenBatchesArePaintedPieceByPiece) {
   Batch* batch = batch_of({{100, 1}, {102, 1}});
