@@ -166,7 +166,7 @@ struct nonreuse_statistics {
   uint64_t held_chunks;        /* gauge: chunks that the last sweep found still referenced */
   uint64_t held_bytes;         /* gauge */
   uint64_t quarantined_bytes;  /* gauge: sealed bytes that wait for a sweep, held bytes not counted */
-  uint64_t decommitted_bytes;  /* gauge: bytes in quarantine whose pages were given back */
+  uint64_t decommitted_bytes;  /* gauge: bytes of chunks in quarantine that gave their pages back */
   uint64_t scanned_root_bytes; /* bytes of roots read, over all sweeps */
   uint64_t scanned_heap_bytes; /* bytes of heap read, over all sweeps */
   uint64_t concurrent_sweeps;  /* sweeps that read most memory beside the running threads */

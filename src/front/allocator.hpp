@@ -183,6 +183,8 @@ class Allocator {
   auto with_quarantine(F&& f);
   Run painted_chunk_at(Granule granule);
   LargePages pages_of(Run chunk);
+  bool may_rest() const;
+  void rest_held();
   bool give_back_held(Run chunk);
   uint64_t live_bytes() const;
   void wait_if_asked();

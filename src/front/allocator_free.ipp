@@ -94,20 +94,23 @@ void Allocator<P, R>::put_away_large(Run chunk) {
   const Address at = address(chunk.start);
   const size_t bytes = chunk.length << kGranuleShift;
   const size_t page = space_.page_size();
-  bool trapped = false;
+  LargePages pages = LargePages::present;
   if (bytes >= options_.unmap && at % page == 0 && bytes % page == 0) {
-    trapped = space_.platform().trap(at, bytes);
-    // Known to be zero only where nothing can be written through a dangling pointer.
-    if (trapped)
+    if (space_.platform().trap(at, bytes)) {
+      pages = LargePages::trapped;
+      // Known to be zero only where nothing can be written through a dangling pointer.
       heap_.note_zero(chunk);
-    else if (!space_.platform().discard(at, bytes))
+    } else if (!space_.platform().discard(at, bytes)) {
       space_.platform().zero(at, bytes);
+    } else if (may_rest()) {
+      pages = LargePages::given_back;
+    }
   } else {
     space_.platform().zero(at, bytes);
   }
   const auto add = [&] {
     LockGuard guard(quarantine_.lock());
-    return quarantine_.add_large_locked(chunk, trapped);
+    return quarantine_.add_large_locked(chunk, pages);
   };
   // Out of memory for the list: a sweep makes room. Else the chunk's addresses are spent.
   if (!add() && sweep_all() == SweepResult::done) add();

@@ -315,20 +315,38 @@ LargePages Allocator<P, R>::pages_of(Run chunk) {
   return with_quarantine([&] { return quarantine_.pages_of_locked(chunk); });
 }
 
-// The pages of a chunk that is held for long, unless the program writes to it through a dangling pointer: it
-// might look for what it wrote. False: nothing has changed.
+// Where words at any offset count, those across the edge of what is absent would have to be put together.
+template <MemoryPlatform P, Revoker R>
+bool Allocator<P, R>::may_rest() const {
+  return R::kHolds && !options_.unaligned;
+}
+
+// Large chunks that are held for long give their pages back. Under the sweep lock alone.
+template <MemoryPlatform P, Revoker R>
+void Allocator<P, R>::rest_held() {
+  if (!may_rest()) return;
+  for (size_t at = 0;; ++at) {
+    Run chunk;
+    {
+      LockGuard guard(quarantine_.lock());
+      chunk = quarantine_.next_to_rest_locked(at);
+    }
+    if (chunk.empty()) return;
+    if (!give_back_held(chunk)) continue;
+    LockGuard guard(quarantine_.lock());
+    quarantine_.note_given_back_locked(at);
+  }
+}
+
+// Not where the program writes through a dangling pointer: it might look for what it wrote. False: nothing
+// has changed.
 template <MemoryPlatform P, Revoker R>
 bool Allocator<P, R>::give_back_held(Run chunk) {
-  if constexpr (R::kHolds) {
-    // Words across the edge of what is absent would have to be put together.
-    if (options_.unaligned) return false;
-    const Run pages = whole_pages(chunk, space_.page_size() >> kGranuleShift);
-    const size_t bytes = pages.length << kGranuleShift;
-    const Address at = address(pages.start);
-    return bytes >= kGivenBackMin && all_zero(space_.platform().pointer(at), bytes) &&
-           space_.platform().discard(at, bytes);
-  }
-  return false;
+  const Run pages = whole_pages(chunk, space_.page_size() >> kGranuleShift);
+  const size_t bytes = pages.length << kGranuleShift;
+  const Address at = address(pages.start);
+  return bytes >= kGivenBackMin && all_zero(space_.platform().pointer(at), bytes) &&
+         space_.platform().discard(at, bytes);
 }
 
 // All at once, and only its head's tags are touched: word by word a chunk of many MiB would bring all the
@@ -348,23 +366,21 @@ void Allocator<P, R>::release_clear(RevokeFigures& seen) {
   Granules released = 0;
   {
     LockGuard guard(quarantine_.lock());
-    quarantine_.settle_large_locked(
-        shadow_,
-        [&](const LargeChunk& large) {
-          const size_t bytes = large.chunk.length << kGranuleShift;
-          if (large.trapped() && !space_.platform().untrap(address(large.chunk.start), bytes)) {
-            shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
-            return false;
-          }
-          // There may be pages again, which nobody can write to any more.
-          if (large.pages == LargePages::given_back)
-            heap_.give_back(whole_pages(large.chunk, space_.page_size() >> kGranuleShift));
-          release_large(large.chunk);
-          released += large.chunk.length;
-          return true;
-        },
-        [&](const LargeChunk& large) { return give_back_held(large.chunk); });
+    quarantine_.settle_large_locked(shadow_, [&](const LargeChunk& large) {
+      const size_t bytes = large.chunk.length << kGranuleShift;
+      if (large.trapped() && !space_.platform().untrap(address(large.chunk.start), bytes)) {
+        shadow_.hit_chunk(large.chunk);  // cannot be made usable now: the next sweep tries again
+        return false;
+      }
+      // There may be pages again, which nobody can write to any more.
+      if (large.pages == LargePages::given_back)
+        heap_.give_back(whole_pages(large.chunk, space_.page_size() >> kGranuleShift));
+      release_large(large.chunk);
+      released += large.chunk.length;
+      return true;
+    });
   }
+  rest_held();
   {
     LockGuard guard(heap_.lock());
     heap_.begin_release();

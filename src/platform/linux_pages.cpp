@@ -69,7 +69,7 @@ constexpr size_t kTestPages = 3;
 
 }  // namespace
 
-void PageFinder::open(PageSource best, ProcSelf self) {
+void PageFinder::open(PageSource best, ProcSelf self, bool shared) {
   if (page_size_ == 0) page_size_ = getauxval(AT_PAGESZ);
   if (best <= PageSource::pagemap) {
     const char* path = self == ProcSelf::process ? "/proc/self/pagemap" : "/proc/thread-self/pagemap";
@@ -78,7 +78,7 @@ void PageFinder::open(PageSource best, ProcSelf self) {
   }
   source_ = best;
   while (source_ != PageSource::all && !usable(source_)) fall();
-  shared_by_mincore_ = best != PageSource::all && test_shared();
+  shared_by_mincore_ = shared && best != PageSource::all && test_shared();
 }
 
 void PageFinder::close() {

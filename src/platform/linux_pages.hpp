@@ -32,8 +32,8 @@ class PageFinder {
   explicit PageFinder(PageBuffers& buffers) : buffers_(buffers) {}
 
   // Takes the best source that is not better than `best`, can be had now, and has told the truth about pages
-  // of its own (asked once in a process).
-  void open(PageSource best, ProcSelf self);
+  // of its own (asked once in a process). `shared`: shared_pages() will be called.
+  void open(PageSource best, ProcSelf self, bool shared = true);
   void close();
   PageSource source() const { return source_; }  // can fall from one call to the next, never rise
   size_t page_size() const { return page_size_; }

@@ -390,6 +390,7 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
     return without_list(reader);
   }
 
+  through_thread_ = self == ProcSelf::thread;
   const OwnRanges own_ranges(own, own_count);
   PageFinder finder(scratch.pages);
   finder.open(best_, self);
@@ -421,7 +422,7 @@ RootStatus RootWalker::walk(const Range* own, size_t own_count, RootVisitor& vis
 
 void RootWalker::present(Range range, PageSink& sink) {
   PageFinder finder(scratch.pages);
-  finder.open(best_, emulator::present() ? ProcSelf::thread : ProcSelf::process);
+  finder.open(best_, through_thread_ ? ProcSelf::thread : ProcSelf::process, false);
   finder.private_pages(range, false, sink);
   finder.close();
 }

@@ -78,8 +78,8 @@ class RootWalker {
   // Anything but `complete` may come after some ranges were visited.
   RootStatus walk(const Range* own, size_t own_count, RootVisitor& visitor);
 
-  // Pages of private anonymous memory in `range`, whole pages of one mapping or more, that hold something;
-  // all of it, as `copied`, where that cannot be found out. Not while a walk is under way.
+  // After a walk: pages of private anonymous memory in `range` (whole pages, of one mapping or more) that
+  // hold something; all of it, as `copied`, where that cannot be found out.
   void present(Range range, PageSink& sink);
 
   // What the last walk used to find present pages, for the statistics: "pagemap-scan", "pagemap",
@@ -92,6 +92,7 @@ class RootWalker {
  private:
   const char* page_source_ = "none";
   PageSource best_ = PageSource::pagemap_scan;
+  bool through_thread_ = false;  // the last walk reached this process through the thread's part of /proc
 };
 
 // Copies [from, from + size) of this process into `to` without ever faulting. Returns the bytes copied, which

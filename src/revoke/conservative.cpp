@@ -28,16 +28,16 @@ StackMapping stack_of(const RootRange& root) {
 }  // namespace
 
 RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFigures& figures) {
-  if (!under_way() && choice_.worth(*request.options, request.live + root_bytes_)) {
-    restarts_ = kRestarts;
-    open_.store(true, std::memory_order_release);
-  }
-  // One that is over may have pages to disarm still.
   Left left = Left::yes;
-  if (under_way())
-    left = take_over(request);
-  else if ((left = reader_left(request)) == Left::yes)
+  // One that is over may have pages to disarm still.
+  if (!under_way() && (left = reader_left(request)) == Left::yes) {
     tidy();
+    if (choice_.worth(*request.options, request.live + root_bytes_)) {
+      restarts_ = kRestarts;
+      open_.store(true, std::memory_order_release);
+    }
+  }
+  if (under_way()) left = take_over(request);
   if (left != Left::yes) return left == Left::stuck ? RevokeOutcome::retry : RevokeOutcome::pending;
   if (under_way())
     state_.request = request;  // as things are now
@@ -348,8 +348,8 @@ bool ConservativeRevoker::content(Run chunk) {
     case LargePages::given_back:
       break;
   }
-  // To touch what is absent would bring it back, a page at a time. Its ends, less than a page each, are
-  // there.
+  // To touch what is absent would bring it back, a page at a time. Its ends, less than a page each, were
+  // never given back.
   struct Reader final : PageSink {
     Reader(MemoryScanner& reads, Range within) : scanner(reads), chunk(within) {}
     // In place whatever it says: this is memory of our own, and reading it cannot be refused.

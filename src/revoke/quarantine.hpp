@@ -73,13 +73,13 @@ class Quarantine {
   }
 
   // A large chunk enters. False: no memory for its entry; the chunk is then never released. Locked.
-  bool add_large_locked(Run chunk, bool trapped) {
+  bool add_large_locked(Run chunk, LargePages pages) {
     if (large_count_ == large_capacity_ && !grow_large()) return false;
-    const LargePages pages = trapped ? LargePages::trapped : LargePages::present;
     large_[large_count_++] = {chunk, pages, LargeChunk::State::waiting, 0};
     const uint64_t bytes = chunk.length << kGranuleShift;
     add(waiting_bytes_, weight(large_[large_count_ - 1]));
-    if (trapped) add(trapped_bytes_, bytes);
+    if (pages == LargePages::trapped) add(trapped_bytes_, bytes);
+    if (pages == LargePages::given_back) add(given_back_bytes_, bytes);
     add(sealed_bytes_, bytes);
     add(sealed_chunks_, 1);
     return true;
@@ -144,16 +144,11 @@ class Quarantine {
     return LargePages::present;
   }
 
-  struct RestNever {
-    bool operator()(const LargeChunk&) const { return false; }
-  };
-
   // After a sweep: drops the large chunks that were painted and not hit. `leave(chunk)` is called for each
   // of them first; where it says false the chunk stays, as held, and the caller has marked it hit.
-  // `rest(chunk)` is called for those that are held for long, once, and says whether the caller has given
-  // their pages back. Locked.
-  template <class Leave, class Rest = RestNever>
-  void settle_large_locked(const Shadow& shadow, Leave&& leave, Rest&& rest = {}) {
+  // Locked.
+  template <class Leave>
+  void settle_large_locked(const Shadow& shadow, Leave&& leave) {
     size_t kept = 0;
     uint64_t held_trapped = 0, given_back = 0;
     for (size_t i = 0; i < large_count_; ++i) {
@@ -166,9 +161,7 @@ class Quarantine {
         }
         large.state = LargeChunk::State::held;
         if (large.trapped()) held_trapped += bytes;
-        if (large.sweeps_held < kHeldLong && ++large.sweeps_held == kHeldLong &&
-            large.pages == LargePages::present && rest(large))
-          large.pages = LargePages::given_back;
+        if (large.sweeps_held < kHeldLong) ++large.sweeps_held;
       }
       if (large.pages == LargePages::given_back) given_back += bytes;
       large_[kept++] = large;
@@ -176,6 +169,23 @@ class Quarantine {
     large_count_ = kept;
     held_trapped_bytes_.store(held_trapped, std::memory_order_relaxed);
     given_back_bytes_.store(given_back, std::memory_order_relaxed);
+  }
+
+  // Chunks with pages that are held for long, each of them once: the next from number `at` on, which moves to
+  // it, or an empty run. Numbers stay until the next settling. Locked, and the sweep lock.
+  Run next_to_rest_locked(size_t& at) {
+    for (; at < large_count_; ++at) {
+      LargeChunk& large = large_[at];
+      if (large.sweeps_held != kHeldLong) continue;
+      ++large.sweeps_held;
+      if (large.pages == LargePages::present) return large.chunk;
+    }
+    return {};
+  }
+  // The pages of the chunk with this number were given back. Locked, and the sweep lock.
+  void note_given_back_locked(size_t at) {
+    large_[at].pages = LargePages::given_back;
+    add(given_back_bytes_, large_[at].chunk.length << kGranuleShift);
   }
 
   // What was painted has been swept: `held` bytes of it (and of earlier sweeps) are still referenced.
@@ -194,7 +204,7 @@ class Quarantine {
   uint64_t trapped_bytes() const { return get(trapped_bytes_); }
   // Of the trapped bytes, those that are held as well.
   uint64_t held_trapped_bytes() const { return get(held_trapped_bytes_); }
-  // Held for long, without pages; but what is written to them through dangling pointers stays.
+  // Of chunks without pages that can be touched all the same, and then have some again.
   uint64_t given_back_bytes() const { return get(given_back_bytes_); }
   uint64_t sealed_chunks() const { return get(sealed_chunks_); }
   uint64_t sealed_bytes() const { return get(sealed_bytes_); }

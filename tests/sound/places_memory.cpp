@@ -147,7 +147,8 @@ void prepare_resting() {
   for (Word* p : dangling) free(const_cast<uintptr_t*>(p));
   if (malloc_revoke == nullptr) return;  // the control
   for (int i = 0; i < 4; ++i) malloc_revoke();
-  const uintptr_t middle = (reinterpret_cast<uintptr_t>(dangling[0]) + kResting / 2) & ~uintptr_t{4095};
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t middle = (reinterpret_cast<uintptr_t>(dangling[0]) + kResting / 2) / page * page;
   unsigned char resident = 0;
   if (mincore(reinterpret_cast<void*>(middle), 1, &resident) != 0 || (resident & 1) != 0)
     give_up("the pages of what is held were not given back");

@@ -56,7 +56,7 @@ TEST_F(QuarantineTest, ABatchTakesAsManyAsItHas) {
 TEST_F(QuarantineTest, PaintsEverythingThatIsSealed) {
   seal({{100, 5}, {200, 1}});
   seal({{300, 2000}});
-  ASSERT_TRUE(quarantine.add_large_locked({10000, 5000}, false));
+  ASSERT_TRUE(quarantine.add_large_locked({10000, 5000}, LargePages::present));
   EXPECT_TRUE(quarantine.anything_locked());
   EXPECT_EQ(quarantine.pending_bytes(), (5 + 1 + 2000 + 5000) * kGranule);
   EXPECT_EQ(quarantine.sealed_chunks(), 4u);
@@ -84,7 +84,7 @@ TEST_F(QuarantineTest, OnePassPaintsAboutAsManyAsAskedOldestFirst) {
 }
 
 TEST_F(QuarantineTest, LargeChunksCountAgainstTheLimitToo) {
-  for (Granule i = 0; i < 5; ++i) quarantine.add_large_locked({i * 4096, 2048}, false);
+  for (Granule i = 0; i < 5; ++i) quarantine.add_large_locked({i * 4096, 2048}, LargePages::present);
   EXPECT_EQ(paint(2).chunks, 2u);
   EXPECT_EQ(paint(2).chunks, 2u);
   EXPECT_EQ(paint(2).chunks, 1u);
@@ -96,8 +96,8 @@ TEST_F(QuarantineTest, AChunkThatIsThereTwiceIsFound) {
 }
 
 TEST_F(QuarantineTest, TheSameLargeChunkTwiceIsFound) {
-  quarantine.add_large_locked({4096, 2048}, false);
-  quarantine.add_large_locked({4096, 2048}, false);
+  quarantine.add_large_locked({4096, 2048}, LargePages::present);
+  quarantine.add_large_locked({4096, 2048}, LargePages::present);
   EXPECT_EQ(paint().twice, (Run{4096, 2048}));
 }
 
@@ -154,7 +154,7 @@ TEST_F(QuarantineTest, UsedBatchesAreUsedAgainAndEmpty) {
 
 // Trapped chunks hold no memory: they weigh a thirty-second.
 TEST_F(QuarantineTest, TrappedChunksWeighLittle) {
-  quarantine.add_large_locked({4096, 65536}, true);
+  quarantine.add_large_locked({4096, 65536}, LargePages::trapped);
   EXPECT_EQ(quarantine.pending_bytes(), kMiB / 32);
   EXPECT_EQ(quarantine.trapped_bytes(), kMiB);
   paint();
@@ -163,8 +163,8 @@ TEST_F(QuarantineTest, TrappedChunksWeighLittle) {
 }
 
 TEST_F(QuarantineTest, HeldLargeChunksStayListedUntilTheyAreClear) {
-  quarantine.add_large_locked({4096, 2048}, true);
-  quarantine.add_large_locked({8192, 2048}, false);
+  quarantine.add_large_locked({4096, 2048}, LargePages::trapped);
+  quarantine.add_large_locked({8192, 2048}, LargePages::present);
   paint();
   shadow.hit_chunk({4096, 2048});
   std::vector<Granule> left;
@@ -188,39 +188,39 @@ TEST_F(QuarantineTest, HeldLargeChunksStayListedUntilTheyAreClear) {
 
 // What is held in two sweeps may give its pages back; it is asked about once, whatever the answer was.
 TEST_F(QuarantineTest, LargeChunksThatAreHeldForLongRest) {
-  const Run resting{4096, 2048}, refused{8192, 2048}, trapped{12288, 2048};
-  quarantine.add_large_locked(resting, false);
-  quarantine.add_large_locked(refused, false);
-  quarantine.add_large_locked(trapped, true);
+  const Run refused{4096, 2048}, trapped{8192, 2048}, resting{12288, 2048};
+  quarantine.add_large_locked(refused, LargePages::present);
+  quarantine.add_large_locked(trapped, LargePages::trapped);
+  quarantine.add_large_locked(resting, LargePages::present);
   paint();
   std::vector<Granule> asked;
   for (int sweep = 1; sweep <= 5; ++sweep) {
     for (const Run chunk : {resting, refused, trapped}) shadow.hit_chunk(chunk);
-    quarantine.settle_large_locked(
-        shadow, [](const LargeChunk&) { return true; },
-        [&](const LargeChunk& large) {
-          asked.push_back(large.chunk.start);
-          return large.chunk == resting;
-        });
+    quarantine.settle_large_locked(shadow, [](const LargeChunk&) { return true; });
+    size_t at = 0;
+    for (Run chunk; !(chunk = quarantine.next_to_rest_locked(at)).empty(); ++at) {
+      asked.push_back(chunk.start);
+      if (chunk == resting) quarantine.note_given_back_locked(at);
+    }
     release();
     ASSERT_EQ(quarantine.pages_of_locked(resting), sweep < 2 ? LargePages::present : LargePages::given_back);
     ASSERT_EQ(quarantine.given_back_bytes(), sweep < 2 ? 0 : 2048 * kGranule);
     ASSERT_EQ(quarantine.pages_of_locked(refused), LargePages::present);
     ASSERT_EQ(quarantine.pages_of_locked(trapped), LargePages::trapped);
   }
-  EXPECT_EQ(asked, (std::vector<Granule>{resting.start, refused.start}));
+  EXPECT_EQ(asked, (std::vector<Granule>{refused.start, resting.start}));
   std::vector<LargePages> left;
   quarantine.settle_large_locked(shadow, [&](const LargeChunk& large) {
     left.push_back(large.pages);
     return true;
   });
   EXPECT_EQ(left,
-            (std::vector<LargePages>{LargePages::given_back, LargePages::present, LargePages::trapped}));
+            (std::vector<LargePages>{LargePages::present, LargePages::trapped, LargePages::given_back}));
   EXPECT_EQ(quarantine.given_back_bytes(), 0u);
 }
 
 TEST_F(QuarantineTest, AChunkThatMayNotLeaveStays) {
-  quarantine.add_large_locked({4096, 2048}, true);
+  quarantine.add_large_locked({4096, 2048}, LargePages::trapped);
   paint();
   quarantine.settle_large_locked(shadow, [&](const LargeChunk& large) {
     shadow.hit_chunk(large.chunk);
@@ -235,7 +235,7 @@ TEST_F(QuarantineTest, AChunkThatMayNotLeaveStays) {
 TEST_F(QuarantineTest, ManyLargeChunksKeepTheirStateAcrossGrowth) {
   constexpr Granule kCount = 1000;
   for (Granule i = 0; i < kCount; ++i) {
-    ASSERT_TRUE(quarantine.add_large_locked({i * 4096, 2048}, false));
+    ASSERT_TRUE(quarantine.add_large_locked({i * 4096, 2048}, LargePages::present));
     if (i != kCount / 2) continue;
     EXPECT_EQ(paint().chunks, i + 1);
   }
@@ -247,7 +247,7 @@ TEST_F(QuarantineTest, ManyLargeChunksKeepTheirStateAcrossGrowth) {
 TEST_F(QuarantineTest, WithoutMemoryItSaysSo) {
   memory.refuse(SimulatedMemory::Call::commit, SimulatedMemory::kAlways);
   EXPECT_EQ(quarantine.take_batch_locked(), nullptr);
-  EXPECT_FALSE(quarantine.add_large_locked({4096, 2048}, true));
+  EXPECT_FALSE(quarantine.add_large_locked({4096, 2048}, LargePages::trapped));
   EXPECT_EQ(quarantine.trapped_bytes(), 0u);
   EXPECT_EQ(quarantine.pending_bytes(), 0u);
 }

@@ -159,6 +159,26 @@ class Mapped {
   void* base_;
 };
 
+// What RootWalker::present() tells of a mapping.
+class PresentPages final : public PageSink {
+ public:
+  PresentPages(RootWalker& walker, const Mapped& memory) {
+    const auto begin = reinterpret_cast<uintptr_t>(memory.page(0));
+    walker.present({begin, begin + memory.size()}, *this);
+  }
+  void pages(Range pages, RootAccess) override {
+    if (bytes_ == 0) range_.begin = pages.begin;
+    range_.end = pages.end;
+    bytes_ += pages.size();
+  }
+  size_t bytes() const { return bytes_; }
+  Range range() const { return range_; }  // from the first to the last
+
+ private:
+  size_t bytes_ = 0;
+  Range range_{};
+};
+
 inline void plant(std::initializer_list<volatile uint64_t*> words) {
   for (volatile uint64_t* word : words) *word = kWord;
 }

@@ -426,6 +426,22 @@ TEST_P(Roots, UntouchedMemoryIsNotTold) {
   }
 }
 
+TEST_P(Roots, PresentPagesAreToldAfterAWalk) {
+  constexpr size_t kPages = 1000;
+  Mapped memory(kPages, MAP_PRIVATE | MAP_ANONYMOUS);
+  madvise(memory.page(0), memory.size(), MADV_NOHUGEPAGE);
+  for (size_t i : {size_t{3}, size_t{4}, size_t{900}}) *memory.word(i) = kWord;
+  record();
+  const PresentPages told(walker_, memory);
+  if (level() == PageSource::all) {
+    EXPECT_EQ(told.bytes(), memory.size());
+  } else {
+    EXPECT_EQ(told.bytes(), 3 * page_size());
+    EXPECT_EQ(told.range().begin, reinterpret_cast<uintptr_t>(memory.page(3)));
+    EXPECT_EQ(told.range().end, reinterpret_cast<uintptr_t>(memory.page(901)));
+  }
+}
+
 // Some hypervisors' kernels have no such page: a read gets a page of its own.
 bool reads_bring_the_zero_page() {
   const Mapped memory(1, MAP_PRIVATE | MAP_ANONYMOUS);
