@@ -7,10 +7,12 @@ make
 ./nonreuse run --summary-file build/logs/make-runs-summary -- /bin/sh -c 'echo hello' | grep -x hello
 grep 'sweeps' build/logs/make-runs-summary
 before=$(cksum <libdlmalloc_nonreuse.so)
+export CMAKE_ARGS=-DNONREUSE_LAUNCHER=OFF  # it is the same
 make FREEBUF_MODE=0
 without=$(cksum <libdlmalloc_nonreuse.so)
 FREEBUF_MODE=0 make
 again=$(cksum <libdlmalloc_nonreuse.so)
+unset CMAKE_ARGS
 make
 after=$(cksum <libdlmalloc_nonreuse.so)
 [[ $before != "$without" ]] || { echo "make FREEBUF_MODE=0 changed nothing"; exit 1; }
