@@ -120,7 +120,6 @@ class Allocator {
   AddressSpace<P>& space() { return space_; }
 
  private:
-  static constexpr uint64_t kBatchBytes = 64 * 1024;
   static constexpr size_t kGivenBackMin = size_t{64} << 10;  // bytes of a chunk that is held for long
   static constexpr uint8_t kShort = 8;  // granules that free clears without a call: 128 bytes
   static constexpr Granules kRunMin = (4 * 1024) >> kGranuleShift;

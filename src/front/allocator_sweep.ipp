@@ -16,7 +16,7 @@ void Allocator<P, R>::seal(ThreadFront& front) {
         // Out of memory: keep the full batch where a sweep can empty it in place.
         front.batch = nullptr;
       }
-      trace::note(trace::Rare::seal, full->count.load(std::memory_order_relaxed) + full->joined,
+      trace::note(trace::Rare::seal, full->count.load(std::memory_order_relaxed) - full->taken + full->joined,
                   front.batch_bytes - full->bytes);
       quarantine_.seal_locked(full, front.batch_bytes - full->bytes);
       front.batch = fresh;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -112,6 +113,13 @@ void ReaderProcess::wait(uint64_t at_most_ns) const {
 bool ReaderProcess::has_own_descriptors(uint64_t at_most_ns) const {
   wait_while(&apart_, 0, at_most_ns);
   return __atomic_load_n(&apart_, __ATOMIC_ACQUIRE) != 0 || !running();
+}
+
+uint64_t ReaderProcess::user_ns() {
+  struct rusage usage {};
+  sys::call(SYS_getrusage, RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_utime.tv_sec) * 1'000'000'000u +
+         static_cast<uint64_t>(usage.ru_utime.tv_usec) * 1000u;
 }
 
 size_t ReaderProcess::processors() {

@@ -38,6 +38,9 @@ class ReaderProcess {
   bool guarded(void (*read)(void*), void* context);
   // True where the program has ended, or has become another (execve): nobody wants the result.
   bool abandoned() const;
+  // CPU time that the calling process has spent outside the system, in nanoseconds. Right on average only: it
+  // may be counted in ticks.
+  static uint64_t user_ns();
   // Processors that the calling thread may use.
   static size_t processors();
   // Stack and all: full of heap addresses, no root. Empty before the first start.

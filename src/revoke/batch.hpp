@@ -4,7 +4,8 @@
 // takes what is between `taken` and `count`; that happens under the quarantine's lock, by the owner when the
 // batch is full or by a sweep that collects what idle threads have not sealed. The owner's fast path never
 // reads `taken`, the sealer never writes `count`, so no line of it needs an atomic instruction. While the
-// process has one thread, a chunk that touches the last entry's becomes part of that entry.
+// process has one thread, and who seals is the owner, a chunk that touches the last entry's becomes part of
+// that entry.
 #pragma once
 
 #include <atomic>
@@ -16,6 +17,9 @@ namespace nonreuse {
 // Chunks of at least this many granules (32 KiB) are listed one by one instead of travelling in batches.
 inline constexpr Granules kLargeChunk = 2048;
 
+// A batch is sealed when it holds so much.
+inline constexpr uint64_t kBatchBytes = 64 * 1024;
+
 // What has become of a large chunk's pages.
 enum class LargePages : uint8_t {
   present,     // nothing
@@ -23,7 +27,7 @@ enum class LargePages : uint8_t {
   given_back,  // they were given back; where the program has written since, there is one again
 };
 
-// A freed chunk of less than kLargeChunk granules in one word.
+// A freed chunk of less than kLargeChunk granules, or several that touch, in one word.
 class BatchEntry {
  public:
   BatchEntry() = default;
@@ -34,7 +38,8 @@ class BatchEntry {
 
  private:
   static constexpr unsigned kLengthBits = 16;
-  static_assert(kLargeChunk <= 1u << kLengthBits);
+  // An entry of several chunks is shorter than a batch, before the last of them.
+  static_assert((kBatchBytes >> kGranuleShift) + kLargeChunk < 1u << kLengthBits);
   uint64_t word_;
 };
 

@@ -8,8 +8,8 @@
 // than twice as dear, a stop may last as many times the target as the square of half that ratio says, within
 // a bound; with the option cpu=100 never.
 // What is not tried is not measured. The ratio fades while stops are taken instead, and the nearer it was to
-// what decides, the sooner reading beside is tried again; and where a stop is within the bound, one tells
-// what it costs before anything is read beside, and again after some hundred sweeps.
+// what decides, the sooner reading beside is tried again. What a stop would take is told by the reader as
+// well: its time outside the system, where arming is.
 // Thread-safety: the sweep lock; note_reader() in the reader while it runs.
 #pragma once
 
@@ -29,14 +29,10 @@ class BesideChoice {
   void note_whole(uint64_t bytes, uint64_t took_ns) {
     if (bytes < kTelling) return;  // small sweeps cost much that has nothing to do with size
     ns_per_mib_ = (took_ns << 20) / bytes;
-    told_ = true;
-    untold_ = 0;
   }
-  // The reader has, with arming it: that is more than a stop takes, and tells where nothing else does.
-  void note_reader(uint64_t bytes, uint64_t took_ns) {
-    if (bytes < kTellingBeside) return;
-    const uint64_t ns_per_mib = (took_ns << 20) / bytes;
-    if (!told_ || ns_per_mib < ns_per_mib_) ns_per_mib_ = ns_per_mib;
+  // The reader has, in so much time outside the system, which may be counted in ticks: no single one tells.
+  void note_reader(uint64_t bytes, uint64_t user_ns) {
+    if (bytes >= kTellingBeside) ns_per_mib_ = (7 * ns_per_mib_ + (user_ns << 20) / bytes) / 8;
   }
   // A sweep that read beside the threads covered so much, in so much CPU time, with its faults and its stop.
   void note_beside(uint64_t bytes, uint64_t took_ns) {
@@ -51,12 +47,7 @@ class BesideChoice {
     if (options.pause == 0 || options.unaligned) return false;
     const uint64_t whole = whole_ns(bytes), target = options.pause * 1000;
     if (whole <= target) return false;
-    if (options.cpu == 100 || whole > target * kMostTolerated / 100) return true;
-    if (bytes >= kTelling && (!told_ || ++untold_ > kTrusted)) {
-      untold_ = 0;
-      return false;
-    }
-    if (whole > target * tolerance() / 100) return true;
+    if (options.cpu == 100 || whole > target * tolerance() / 100) return true;
     dearness_ -= (dearness_ - 100 + kFading - 1) / kFading;
     return false;
   }
@@ -73,13 +64,9 @@ class BesideChoice {
   static constexpr uint64_t kDearest = 3200;                      // percent
   static constexpr uint64_t kMostTolerated = 3200;                // percent
   static constexpr uint64_t kFading = 256;                        // sweeps
-  static constexpr uint32_t kTrusted =
-      400;  // sweeps for which one stop tells: few enough for a 99th percentile
 
   uint64_t ns_per_mib_ = 125'000;
   uint64_t dearness_ = 100;  // percent of the CPU time of one stop
-  bool told_ = false;
-  uint32_t untold_ = 0;  // sweeps that might have been read beside, since a stop told
 };
 
 }  // namespace nonreuse

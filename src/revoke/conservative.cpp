@@ -28,16 +28,16 @@ StackMapping stack_of(const RootRange& root) {
 }  // namespace
 
 RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFigures& figures) {
-  Left left = Left::yes;
-  // One that is over may have pages to disarm still.
-  if (!under_way() && (left = reader_left(request)) == Left::yes) {
-    tidy();
-    if (choice_.worth(*request.options, request.live + root_bytes_)) {
-      restarts_ = kRestarts;
-      open_.store(true, std::memory_order_release);
-    }
+  if (!under_way() && choice_.worth(*request.options, request.live + root_bytes_)) {
+    restarts_ = kRestarts;
+    open_.store(true, std::memory_order_release);
   }
-  if (under_way()) left = take_over(request);
+  // One that is over may have pages to disarm still.
+  Left left = Left::yes;
+  if (under_way())
+    left = take_over(request);
+  else if ((left = reader_left(request)) == Left::yes)
+    tidy();
   if (left != Left::yes) return left == Left::stuck ? RevokeOutcome::retry : RevokeOutcome::pending;
   if (under_way())
     state_.request = request;  // as things are now
@@ -207,7 +207,7 @@ void ConservativeRevoker::read_beside() {
   if (state_.phase == SweepPhase::beside) {
     walk();
     expand(true);
-    choice_.note_reader(scanner_.figures.root_bytes + scanner_.figures.heap_bytes, os::thread_cpu_ns());
+    choice_.note_reader(scanner_.figures.root_bytes + scanner_.figures.heap_bytes, ReaderProcess::user_ns());
   }
   state_.phase = SweepPhase::round;
   read_rounds();
