@@ -35,6 +35,25 @@ def geomean_table(results: dict) -> list[str]:
     return lines
 
 
+def fastest_tables(results: dict) -> list[str]:
+    """What is least disturbed by a machine whose speed changes: each heap's fastest run over glibc's."""
+    names = [name for name in results["geomeans"] if name != "glibc"]
+    lines = [
+        "| allocator | CPU real | CPU own | CPU all | worst real CPU | wall all |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in names:
+        groups = {group: means["fastest"] for group, means in results["geomeans"][name].items()}
+        cells = [groups["real"]["cpu"], groups["own"]["cpu"], groups["all"]["cpu"], groups["real"]["worst_cpu"]]
+        lines.append(f"| {name} | " + " | ".join(map(number, [*cells, groups["all"]["wall"]])) + " |")
+    lines += ["", "| program | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for row in results["programs"]:
+        figures = [row["allocators"].get(name) for name in names]
+        cells = [number(each["cpu"]["fastest_ratio"]) if each else "–" for each in figures]
+        lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def program_table(results: dict, kind: str) -> list[str]:
     names = list(results["geomeans"])
     unit = "MiB" if kind == "rss_kib" else "s"
@@ -73,6 +92,7 @@ def markdown(results: dict) -> str:
         "",
         *geomean_table(results),
     ]
+    lines += ["", "CPU of the fastest runs, ratios to glibc's:", "", *fastest_tables(results)]
     for kind, title in KINDS.items():
         lines += ["", f"{title[0].upper()}{title[1:]}:", "", *program_table(results, kind)]
     if results["absent"]:

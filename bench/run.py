@@ -8,7 +8,7 @@
   bench/run.py --allocator old=/some/lib.so,NAME=VALUE   one more, with its environment
 
 Figures are medians over the rounds, with the median absolute deviation as spread, and their ratios to
-glibc. CPU is user and system time of the program and its children (wait4(2)); peak RSS is the highest of
+glibc; beside them ratios of the fastest runs, for machines whose speed changes under the measurement. CPU is user and system time of the program and its children (wait4(2)); peak RSS is the highest of
 any one process among them. Writes results.json, results.md and results.svg to --output. A run whose output
 differs from glibc's is no result: it is reported and the exit status is 1.
 """
@@ -250,6 +250,8 @@ def evaluate(
                 reference = statistics.median(get(usage) for usage in base)
                 figures[kind]["ratio"] = figures[kind]["median"] / max(reference, 1e-9)
                 figures[kind]["ratio_mad"] = figures[kind]["mad"] / max(reference, 1e-9)
+                fastest = min(get(usage) for usage in base)
+                figures[kind]["fastest_ratio"] = figures[kind]["min"] / max(fastest, 1e-9)
             entry["allocators"][name] = figures
         table.append(entry)
     means = {}
@@ -264,6 +266,12 @@ def evaluate(
             means[allocator.name][group] = {
                 kind: geomean([max(row[kind]["ratio"], 1e-9) for row in rows]) for kind in kinds
             }
+            means[allocator.name][group]["fastest"] = {
+                kind: geomean([max(row[kind]["fastest_ratio"], 1e-9) for row in rows]) for kind in kinds
+            }
+            means[allocator.name][group]["fastest"]["worst_cpu"] = max(
+                (row["cpu"]["fastest_ratio"] for row in rows), default=None
+            )
             means[allocator.name][group]["programs"] = len(rows)
             means[allocator.name][group]["worst_cpu"] = max(
                 (row["cpu"]["ratio"] for row in rows), default=None

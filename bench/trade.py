@@ -7,9 +7,9 @@
   bench/trade.py --with min=8M                    further options for every value of percent
   bench/trade.py --draw build/bench/trade/trade.json --chart trade.svg    draws again, measures nothing
 
-Other arguments are those of bench/run.py (--rounds, --only, --timeout, --library, --build, --output). glibc's malloc and
-every value take their turns at one program before the next; figures are medians, ratios to glibc, and their geometric
-means. Writes trade.json, trade.md and trade.svg to --output (build/bench/trade); --chart writes the drawing to one more
+Other arguments are those of bench/run.py (--rounds, --only, --timeout, --library, --build, --output). glibc's malloc, the
+library as it is (with nothing set, it adapts) and every value take their turns at one program before the next. CPU is the
+fastest run's, memory the median; ratios to glibc, and their geometric means. Writes trade.json, trade.md and trade.svg to --output (build/bench/trade); --chart writes the drawing to one more
 place. A run whose output differs from glibc's is no result: it is reported and the exit status is 1.
 """
 
@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import pathlib
-import re
 import shutil
 import sys
 
@@ -30,10 +28,7 @@ from shared import measure
 GROUPS = {"real": "ten real programs", "all": "all programs"}
 
 
-def default_percent() -> int:
-    """What the library is built with unless told otherwise."""
-    header = (measure.ROOT / "include" / "dlmalloc_nonreuse.h").read_text()
-    return int(re.search(r"#define DEFAULT_FREEBUF_PERCENT (\d+)", header).group(1))
+DEFAULT = "default"  # nothing is set
 
 
 def allocator_name(percent: int) -> str:
@@ -42,23 +37,23 @@ def allocator_name(percent: int) -> str:
 
 def table(results: dict) -> str:
     """Geometric means for each percent, then CPU and memory of each program, as Markdown."""
-    machine, percents = results["machine"], results["percents"]
-    names = [allocator_name(percent) for percent in percents]
+    machine, names = results["machine"], [*map(allocator_name, results["percents"]), DEFAULT]
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {results['date']}; inputs: "
         f"{results['scale']}; rounds: {results['rounds']}; load average at the end: {results['load_average'][0]:.1f}. "
-        f"Medians; ratios to glibc's malloc; the default is {results['default']} %.",
+        "CPU of the fastest runs, median memory; ratios to glibc's malloc.",
         "",
         "| percent | CPU real | CPU all | worst real CPU | peak RSS real | peak RSS all |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for percent, name in zip(percents, names):
+    for name in names:
         means = results["geomeans"][name]
+        fastest = {group: means[group]["fastest"] for group in ("real", "all")}
         cells = [
-            means["real"]["cpu"], means["all"]["cpu"], means["real"]["worst_cpu"], means["real"]["rss_kib"],
+            fastest["real"]["cpu"], fastest["all"]["cpu"], fastest["real"]["worst_cpu"], means["real"]["rss_kib"],
             means["all"]["rss_kib"],
         ]
-        shown = f"**{percent}**" if percent == results["default"] else str(percent)
+        shown = f"**{name}**" if name == DEFAULT else name
         lines.append(f"| {shown} | " + " | ".join("–" if c is None else f"{c:.3f}" for c in cells) + " |")
     for kind, title in (("cpu", "CPU"), ("rss_kib", "Peak RSS")):
         lines += ["", f"{title}:", "", "| program | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
@@ -66,21 +61,12 @@ def table(results: dict) -> str:
             cells = []
             for name in names:
                 figures = row["allocators"].get(name)
-                cells.append(f"{figures[kind]['ratio']:.2f} ± {figures[kind]['ratio_mad']:.2f}" if figures else "wrong")
+                ratio = "fastest_ratio" if kind == "cpu" else "ratio"
+                cells.append(f"{figures[kind][ratio]:.2f}" if figures else "wrong")
             lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
     if results["absent"]:
         lines += ["", "Left out: " + "; ".join(results["absent"]) + "."]
     return "\n".join(lines) + "\n"
-
-
-def uncertainty(results: dict, name: str, group: str, kind: str) -> float:
-    """How far a geometric mean may be off, from the programs' median absolute deviations taken as independent."""
-    shares = [
-        row["allocators"][name][kind]["ratio_mad"] / row["allocators"][name][kind]["ratio"]
-        for row in results["programs"]
-        if group in (row["group"], "all") and name in row["allocators"]
-    ]
-    return math.sqrt(sum(share * share for share in shares)) / len(shares) * results["geomeans"][name][group][kind]
 
 
 def chart(results: dict, target: pathlib.Path) -> None:
@@ -90,27 +76,16 @@ def chart(results: dict, target: pathlib.Path) -> None:
     figure, axes = pyplot.subplots(1, len(shown), figsize=(5.6 * len(shown), 4.4), squeeze=False)
     for axis, group in zip(axes[0], shown):
         points = []
-        for percent in results["percents"]:
-            means = results["geomeans"][allocator_name(percent)][group]
+        for name in [*map(allocator_name, results["percents"]), DEFAULT]:
+            means = results["geomeans"][name][group]
             if means["cpu"]:
-                points.append((percent, means["rss_kib"], means["cpu"]))
-        off = {
-            kind: [uncertainty(results, allocator_name(percent), group, kind) for percent, _, _ in points]
-            for kind in ("cpu", "rss_kib")
-        }
-        axis.errorbar(
-            [rss for _, rss, _ in points], [cpu for _, _, cpu in points], xerr=off["rss_kib"], yerr=off["cpu"],
-            marker="o", color="C0", elinewidth=1, zorder=2,
-        )
-        for percent, rss, cpu in points:
-            default = percent == results["default"]
-            if default:
+                points.append((name, means["rss_kib"], means["fastest"]["cpu"]))
+        line = [(rss, cpu) for name, rss, cpu in points if name != DEFAULT]
+        axis.plot([rss for rss, _ in line], [cpu for _, cpu in line], marker="o", color="C0", zorder=2)
+        for name, rss, cpu in points:
+            if name == DEFAULT:
                 axis.scatter([rss], [cpu], marker="D", s=60, color="black", zorder=3)
-            left = percent < results["default"]
-            axis.annotate(
-                f"{percent} %{' (default)' if default else ''}", (rss, cpu), xytext=(-7 if left else 7, 5),
-                ha="right" if left else "left", textcoords="offset points", fontsize=9,
-            )
+            axis.annotate(name, (rss, cpu), xytext=(7, 5), textcoords="offset points", fontsize=9)
         axis.scatter([1], [1], marker="s", s=40, color="grey", label="glibc")
         axis.annotate("glibc", (1, 1), xytext=(6, 5), textcoords="offset points", fontsize=9, color="grey")
         axis.set(
@@ -130,9 +105,14 @@ def measured(options: argparse.Namespace, rest: list[str]) -> tuple[dict, list[s
     if not shared.is_built(common.library):
         raise SystemExit(2)
     given = "".join(f":{text}" for text in options.more)
-    allocators = [run.Allocator("glibc")] + [
-        run.Allocator(allocator_name(percent), str(common.library), {"NONREUSE_OPTIONS": f"percent={percent}{given}"})
-        for percent in options.percents
+    library = str(common.library)
+    allocators = [
+        run.Allocator("glibc"),
+        run.Allocator(DEFAULT, library, {"NONREUSE_OPTIONS": given[1:]} if given else {}),
+        *(
+            run.Allocator(allocator_name(percent), library, {"NONREUSE_OPTIONS": f"percent={percent}{given}"})
+            for percent in options.percents
+        ),
     ]
     common.tool = measure.measure_tool(common.build)
     chosen, absent = run.programs(common)
@@ -141,14 +121,14 @@ def measured(options: argparse.Namespace, rest: list[str]) -> tuple[dict, list[s
     print("\n".join(f"left out: {line}" for line in absent), file=sys.stderr)
     run.all_rounds(chosen, allocators, common)
     results = run.evaluate(chosen, allocators, common, absent)
-    results |= {"percents": options.percents, "default": default_percent(), "with": options.more}
+    results |= {"percents": options.percents, "with": options.more}
     shutil.rmtree(common.build / "runs", ignore_errors=True)
     wrong = [f"{p.name} at {name}: {why}" for p in chosen for name, why in p.wrong.items()]
     return results, wrong, common.output
 
 
 def percents(text: str) -> list[int]:
-    values = sorted({int(part) for part in text.split(",")} | {default_percent()})
+    values = sorted({int(part) for part in text.split(",")})
     if values[0] < 1 or values[-1] > 10000:
         raise argparse.ArgumentTypeError("percent is 1 to 10000")
     return values
@@ -158,7 +138,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--percents", type=percents, default="5,10,25,50,100,200", metavar="N,N...",
-        help="values to measure; the default percent is always among them",
+        help="values to measure, beside the library as it is",
     )
     parser.add_argument("--with", dest="more", action="append", default=[], metavar="OPTION=VALUE")
     parser.add_argument("--chart", type=pathlib.Path, help="draw it there, too (.svg or .png)")
