@@ -27,10 +27,15 @@ import time
 
 import shared
 from shared import measure
-from trade import default_percent
 
 HERE = pathlib.Path(__file__).resolve().parent
 BAR = 1.5  # of 8 GiB live against 16 MiB
+
+
+def default_percent() -> int:
+    """What the library is built with unless told otherwise."""
+    header = (measure.ROOT / "include" / "dlmalloc_nonreuse.h").read_text()
+    return int(re.search(r"#define DEFAULT_FREEBUF_PERCENT (\d+)", header).group(1))
 
 
 def available_mib() -> int:

@@ -42,7 +42,7 @@ using bench::took;
 class World {
  public:
   World(size_t heap_bytes, Granules length, bool shuffled)
-      : space_(memory_), heap_(space_), quarantine_(space_) {
+      : space_(memory_), heap_(space_), quarantine_(space_), length_(length) {
     if (!space_.init() || !heap_.init()) fail("no address space");
     shadow_.attach({space_.shadow_bits(), space_.summary_bits(), space_.hit_bits(), space_.hit_summary_bits(),
                     space_.expanded_bits(), space_.news_bits()});
@@ -109,6 +109,13 @@ class World {
       count = heap_.gather(1, (Granules{32} << 10) >> kGranuleShift, 0, runs_, std::size(runs_));
       for (size_t i = 0; i < count; ++i) taken += runs_[i].length;
     }
+    // Where most holes are short, longer runs are left to requests that need them.
+    for (; taken < freed_granules_; ++calls) {
+      LockGuard guard(heap_.lock());
+      const Run run = heap_.take(length_);
+      if (run.empty()) fail("less came back than was released");
+      taken += run.length;
+    }
     if (taken != freed_granules_) fail("something else came back than was released");
     return calls;
   }
@@ -119,6 +126,7 @@ class World {
   Heap<LinuxMemory> heap_;
   Quarantine<LinuxMemory> quarantine_;
   Shadow shadow_;
+  const Granules length_;
   std::vector<Run> freed_;
   Granules freed_granules_ = 0;
   std::vector<Batch*> open_;
