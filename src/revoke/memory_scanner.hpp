@@ -68,7 +68,7 @@ class MemoryScanner final : private PageSink {
   // The number of chunks, or parts of them, that were hit for the first time.
   uint64_t read(Range range, RootAccess access);
   Range bytes_of(Run chunk) const {
-    const uintptr_t at = state_.request.base + (chunk.start << kGranuleShift);
+    const Address at = state_.request.base + (chunk.start << kGranuleShift);
     return {at, at + (chunk.length << kGranuleShift)};
   }
 
