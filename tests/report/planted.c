@@ -308,9 +308,12 @@ KEEP static void grown(void) {
 KEEP static int touch(uintptr_t hidden) {
   return ((volatile char*)(hidden ^ HIDDEN))[4096 + 16];
 }
+// Still pointed to, as where it matters: else a sweep may release it, and make it accessible again, at once.
 KEEP static uintptr_t freed_large(void) {
+  static char* kept;
   request = 48 << 20;
   const uintptr_t hidden = make_chunk();
+  plant(&kept, hidden, 0);
   drop_chunk(hidden);
   return hidden;
 }

@@ -244,8 +244,13 @@ void look_for_reuse(size_t threads, unsigned percent, size_t bytes) {
     if (overlapped_of_size(size) * 100 < victims_of_size(size) * percent) fill(size, 24, size_t{64} << 20);
   }
   // Free memory may have been put aside for another small size, and what is allocated of that size makes the
-  // heap put more aside: go on until old holes have run out.
+  // heap put more aside: go on until old holes have run out. What came back behind the heap's cursor is found
+  // after the next sweep, or by requests of its own size.
   for (int pass = 0; pass < 20 && !reused_enough(percent); ++pass) {
+    if (malloc_revoke != nullptr) malloc_revoke();
+    for (size_t size = 2048; size < 16384; size += 512) {
+      for (int i = 0; i < 30; ++i) look_for_overlap(checked_malloc(size));
+    }
     for (size_t size = 8; size < 2048; size += 16) {
       for (int i = 0; i < 300; ++i) look_for_overlap(checked_malloc(size));
     }
