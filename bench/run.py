@@ -8,8 +8,9 @@
   bench/run.py --allocator old=/some/lib.so,NAME=VALUE   one more, with its environment
 
 Figures are medians over the rounds, with the median absolute deviation as spread, and their ratios to
-glibc; beside them ratios of the fastest runs, for machines whose speed changes under the measurement. CPU is user and system time of the program and its children (wait4(2)); peak RSS is the highest of
-any one process among them. Writes results.json, results.md and results.svg to --output. A run whose output
+glibc; beside them ratios of the fastest runs, for machines whose speed changes under the measurement. CPU is
+user and system time of the program and its children (wait4(2)); peak RSS is the highest of any one process
+among them. Writes results.json, results.md and results.svg to --output. A run whose output
 differs from glibc's is no result: it is reported and the exit status is 1.
 """
 

@@ -145,8 +145,7 @@ class Quarantine {
   }
 
   // After a sweep: drops the large chunks that were painted and not hit. `leave(chunk)` is called for each
-  // of them first; where it says false the chunk stays, as held, and the caller has marked it hit.
-  // Locked.
+  // of them first; where it says false the chunk stays, as held, and the caller has marked it hit. Locked.
   template <class Leave>
   void settle_large_locked(const Shadow& shadow, Leave&& leave) {
     size_t kept = 0;

@@ -34,6 +34,7 @@ struct RevokeRequest {
   Run (*chunk_at)(void* context, Granule granule);
   // The same without a lock, and slower for large chunks.
   Run (*chunk_at_unlocked)(void* context, Granule granule);
+  // What has become of a painted chunk's pages; of a small one's: nothing.
   LargePages (*pages_of)(void* context, Run chunk);
   // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false
   // once they run again. Takes the heap's locks.

@@ -124,7 +124,7 @@ TEST(TraceFile, CutAnywhere) {
     const std::vector<uint8_t> part(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));
     if (size > 8 && size < kFileHeaderBytes && size % 4099 != 0) continue;
     if (size > kFileHeaderBytes && size % kWindowUnit > 1200 && size % 211 != 0) continue;
-    if (NONREUSE_SANITIZED && size > kFileHeaderBytes && size % 7 != 0) continue;  // as slow as it is there
+    if (NONREUSE_SANITIZED && size > kFileHeaderBytes && size % 7 != 0) continue;  // a minute there otherwise
     TraceReader cut(part);
     EXPECT_NE(cut.problem(), "") << size;
     const std::vector<TraceEvent> found = all_of(cut);
