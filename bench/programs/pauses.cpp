@@ -1,7 +1,8 @@
 // pauses THREADS LIVE_MIB SECONDS: a server's cache. Each thread keeps its share of the live objects (64 to
 // 2000 bytes); it looks objects up, and replaces one for every 64 it looks up. Another thread, of real-time
 // priority where that is permitted, wakes up every 200 us and notes how late it is: what the others' stops
-// look like from the outside. Prints a JSON object; statistics come from the library, if it is there.
+// look like from the outside, and whatever else keeps it from the processor. Prints a JSON object; statistics
+// come from the library, if it is there.
 #include <dlfcn.h>
 #include <dlmalloc_nonreuse.h>
 #include <pthread.h>
@@ -77,8 +78,14 @@ void serve(uint64_t seed, size_t bytes) {
   for (Object* object : objects) free(object);
 }
 
-// Microseconds late, one for each time it woke up.
-void watch(std::vector<uint32_t>* late, bool* real_time) {
+// How late it woke up, and when.
+struct Delay {
+  uint32_t late_us;
+  uint64_t woke_ns;
+};
+
+// One delay for each time it woke up.
+void watch(std::vector<Delay>* delays, bool* real_time) {
   sched_param parameters{};
   parameters.sched_priority = 10;
   *real_time = pthread_setschedparam(pthread_self(), SCHED_FIFO, &parameters) == 0;
@@ -87,19 +94,42 @@ void watch(std::vector<uint32_t>* late, bool* real_time) {
     const timespec until{static_cast<time_t>(next / 1'000'000'000), static_cast<long>(next % 1'000'000'000)};
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
     const uint64_t now = now_ns();
-    if (late->size() < late->capacity()) late->push_back(static_cast<uint32_t>((now - next) / 1000));
+    if (delays->size() < delays->capacity())
+      delays->push_back({static_cast<uint32_t>((now - next) / 1000), now});
     next = now + kPeriod;
   }
 }
 
-// Adds the length of each stop since `before`, in microseconds: mostly one, else their mean for each.
-void note_stops(void (&get)(nonreuse_statistics*), nonreuse_statistics& before,
-                std::vector<uint64_t>& pauses) {
+// Stops from the inside, and when they were: between two looks.
+struct Stop {
+  uint64_t pause_us, after_ns, before_ns;
+};
+
+// Adds the stops since `before`: mostly one, else their mean for each.
+void note_stops(void (&get)(nonreuse_statistics*), nonreuse_statistics& before, uint64_t& looked_ns,
+                std::vector<Stop>& stops) {
   nonreuse_statistics now{};
   get(&now);
-  if (const uint64_t stops = now.stops - before.stops; stops != 0)
-    pauses.insert(pauses.end(), stops, (now.pause_ns_total - before.pause_ns_total) / stops / 1000);
+  const uint64_t at = now_ns();
+  if (const uint64_t count = now.stops - before.stops; count != 0) {
+    const uint64_t pause_us = (now.pause_ns_total - before.pause_ns_total) / count / 1000;
+    // A stop is counted when it is over; the look before may have come while it was made ready.
+    stops.insert(stops.end(), count, Stop{pause_us, looked_ns - pause_us * 1000, at});
+  }
   before = now;
+  looked_ns = at;
+}
+
+// The longest delay, in microseconds, of a wake-up that was due, or came, while the stop was.
+uint64_t longest_in(const Stop& stop, const std::vector<Delay>& delays) {
+  const auto first = std::partition_point(delays.begin(), delays.end(),
+                                          [&](const Delay& d) { return d.woke_ns < stop.after_ns; });
+  uint64_t longest = 0;
+  for (auto at = first; at != delays.end(); ++at) {
+    if (at->woke_ns - uint64_t{at->late_us} * 1000 > stop.before_ns) break;
+    longest = std::max<uint64_t>(longest, at->late_us);
+  }
+  return longest;
 }
 
 void print_list(const char* name, const uint64_t* values, size_t count) {
@@ -127,32 +157,36 @@ int main(int argc, char** argv) {
   nonreuse_statistics before{}, after{};
   if (get != nullptr) get(&before);
   after = before;
-  std::vector<uint32_t> late;
-  late.resize(static_cast<size_t>(seconds * 6000));  // touched now: a page fault is no pause
-  late.clear();
+  std::vector<Delay> delays;
+  delays.resize(static_cast<size_t>(seconds * 6000));  // touched now: a page fault is no pause
+  delays.clear();
   bool real_time = false;
-  std::thread watcher(watch, &late, &real_time);
+  std::thread watcher(watch, &delays, &real_time);
   const uint64_t begin = now_ns(), cpu = cpu_ns();
-  std::vector<uint64_t> pauses;
+  uint64_t looked_ns = begin;
+  std::vector<Stop> noted;
   while (static_cast<double>(now_ns() - begin) < seconds * 1e9) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    if (get != nullptr) note_stops(*get, after, pauses);
+    if (get != nullptr) note_stops(*get, after, looked_ns, noted);
   }
   const uint64_t took = now_ns() - begin, used = cpu_ns() - cpu;
   quit.store(true);
   for (std::thread& server : servers) server.join();
   watcher.join();
 
-  std::sort(late.begin(), late.end(), std::greater<>());
-  const uint64_t stops = after.stops - before.stops;
+  std::vector<uint64_t> pauses, outside, latest;
+  for (const Stop& stop : noted) {
+    pauses.push_back(stop.pause_us);
+    outside.push_back(longest_in(stop, delays));
+  }
+  for (const Delay& delay : delays) latest.push_back(delay.late_us);
+  for (auto* list : {&pauses, &outside, &latest}) std::sort(list->begin(), list->end(), std::greater<>());
   printf("{\"threads\": %u, \"live_mib\": %zu, \"seconds\": %.3f, \"cpu_seconds\": %.3f", threads, live >> 20,
          static_cast<double>(took) / 1e9, static_cast<double>(used) / 1e9);
   printf(", \"operations\": %llu, \"real_time\": %s", (unsigned long long)operations.load(),
          real_time ? "true" : "false");
-  const size_t shown = std::min<size_t>(late.size(), stops + 10);
-  const std::vector<uint64_t> latest(late.begin(), late.begin() + static_cast<long>(shown));
-  print_list("latest_us", latest.data(), latest.size());
-  std::sort(pauses.begin(), pauses.end(), std::greater<>());
+  print_list("latest_us", latest.data(), std::min<size_t>(latest.size(), 20));
+  print_list("outside_us", outside.data(), outside.size());
   print_list("pauses_us", pauses.data(), pauses.size());
   const auto print_difference = [&](const char* name, uint64_t nonreuse_statistics::*field) {
     printf(", \"%s\": %llu", name, (unsigned long long)(after.*field - before.*field));

@@ -44,7 +44,8 @@ constexpr std::array kRows = {
          "microseconds that a sweep may stop threads, if it can; longer ones read beside them (0: any)"},
         offsetof(Options, pause)},
     Row{{"readers", OptionType::number, nullptr, 0, 0, 15, nullptr,
-         "processes that may help to read memory in a stop, where there are processors for them"},
+         "processes that may help to read in a stop, if processors are free; not given: 1 with pause, else "
+         "0"},
         offsetof(Options, readers)},
     Row{{"cpu", OptionType::number, nullptr, 0, 1, 100, nullptr,
          "percent of CPU time that sweeping may take while memory allows it"},
@@ -195,6 +196,7 @@ Verdict parse_flag_or_file(std::string_view text, uint64_t longest, Options& opt
 
 void note_set(const Row& row, Options& options) {
   if (row.offset == offsetof(Options, percent)) options.percent_set = true;
+  if (row.offset == offsetof(Options, readers)) options.readers_set = true;
 }
 
 // Stores `text` as the value of `row`, or leaves the value as it was.

@@ -82,6 +82,7 @@ struct StopArea {
   uint32_t phase;    // HelperPhase, futex word
   uint32_t command;  // HelperCommand, futex word
   StopOutcome outcome;
+  uint64_t released_ns;     // when the helper let go of all, 0 before
   int helper;               // its process id, 0 when there is none
   bool may_ask;             // for the permission of PR_SET_PTRACER; set before each stop by the helper
   bool permission_missing;  // the helper was refused and may not ask: the permission might have helped
@@ -194,7 +195,10 @@ class TaskList {
 // Words that one thread's registers may take, by either mechanism.
 size_t register_words();
 
-// Mechanism one. stop_by_ptrace() returns with the helper holding all threads, or with nobody stopped.
+// Mechanism one. stop_by_ptrace() returns with the helper holding all threads, or with nobody stopped. It
+// starts the helper if prepare_for_ptrace() has not; that one returns when the helper is ready, or may never
+// be.
+void prepare_for_ptrace(StopArea& area);
 StopOutcome stop_by_ptrace(StopArea& area);
 bool resume_from_ptrace(StopArea& area);
 // False while a helper that was killed has not ended yet; the kernel still writes its end into the area.

@@ -232,7 +232,6 @@ NONREUSE_UNINSTRUMENTED void take_default_action(int signal) {
 // there.
 NONREUSE_UNINSTRUMENTED bool tied_to_caller(StopArea& area) {
   constexpr uint64_t kPatience = 500 * kMillisecond, kWatch = 50 * kMicrosecond;
-  sys::call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   store(&area.phase, uint32_t{kHelperAsksWhetherToGo});
   futex_wake(&area.phase);
   const uint64_t begin = now_ns();
@@ -250,7 +249,7 @@ NONREUSE_UNINSTRUMENTED bool tied_to_caller(StopArea& area) {
 NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
   auto* area = static_cast<StopArea*>(argument);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &kAllSignals, nullptr, kSignalSetBytes);
-  if (!tied_to_caller(*area)) return 0;
+  sys::call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   take_default_action(SIGCHLD);
   // An empty table of our own, without copying (and later closing) what the program has open; where the
   // kernel is too old, a copy.
@@ -267,6 +266,7 @@ NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
     area->outcome = outcome_of_error(opened);
     return 0;
   }
+  if (!tied_to_caller(*area)) return 0;
   const StopOutcome outcome = stop_all(*area, tasks);
   tasks.close();
   area->outcome = outcome;
@@ -277,6 +277,7 @@ NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
     await_command(*area, command);
   }
   give_signals_back(*area);
+  area->released_ns = now_ns();
   return 0;
 }
 
@@ -389,13 +390,8 @@ NONREUSE_UNINSTRUMENTED bool await_helper(StopArea& area) {
   }
 }
 
-}  // namespace
-
-NONREUSE_UNINSTRUMENTED bool helper_has_left(StopArea& area) {
-  return reaped(area);
-}
-
-NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
+// Starts the helper. `stopped` where that worked; nobody is stopped yet.
+NONREUSE_UNINSTRUMENTED StopOutcome start_helper(StopArea& area) {
   if (filter_may_kill_us() || !sys::children_stay_in_namespace()) return StopOutcome::refused;
   area.outcome = StopOutcome::lacking;  // until the helper says more: something may end it before
   area.helper_was_killed = false;
@@ -413,7 +409,29 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kSignalSetBytes);
   if (sys::failed(helper)) return outcome_of_error(helper);
   area.helper = static_cast<int>(helper);
+  return StopOutcome::stopped;
+}
 
+}  // namespace
+
+NONREUSE_UNINSTRUMENTED void prepare_for_ptrace(StopArea& area) {
+  constexpr uint64_t kPatience = 20 * kMillisecond;
+  if (start_helper(area) != StopOutcome::stopped) return;
+  const uint64_t until = now_ns() + kPatience;
+  while (load(&area.phase) == kHelperWorking && now_ns() < until) {
+    futex_wait(&area.phase, kHelperWorking, kPatience);
+  }
+}
+
+NONREUSE_UNINSTRUMENTED bool helper_has_left(StopArea& area) {
+  return reaped(area);
+}
+
+NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
+  if (area.helper == 0) {
+    const StopOutcome started = start_helper(area);
+    if (started != StopOutcome::stopped) return started;
+  }
   if (await_helper(area)) return StopOutcome::stopped;
   reap(area);
   withdraw_permission(area);
@@ -425,6 +443,7 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
 NONREUSE_UNINSTRUMENTED bool resume_from_ptrace(StopArea& area) {
   // The kernel writes the helper's end before it releases the threads, so this tells whether they were held.
   const bool held = load(&area.phase) == kHelperHolds;
+  area.released_ns = 0;
   store(&area.command, uint32_t{kResume});
   futex_wake(&area.command);
   if (!reaped_while_watching(area)) reap(area);

@@ -86,6 +86,11 @@ NONREUSE_UNINSTRUMENTED long read_task_file(int process, int tid, const char* na
   return length;
 }
 
+NONREUSE_UNINSTRUMENTED uint64_t deadline_after(uint64_t timeout_ns) {
+  const uint64_t now = now_ns();
+  return timeout_ns < ~now ? now + timeout_ns : ~uint64_t{0};
+}
+
 // The records of getdents64(2).
 struct DirectoryEntry {
   uint64_t inode;
@@ -316,28 +321,45 @@ NONREUSE_UNINSTRUMENTED void ThreadStopper::unblock_signals() {
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &signals_before_, nullptr, kSignalSetBytes);
 }
 
-NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop(StopMethod method, uint64_t timeout_ns) {
+NONREUSE_UNINSTRUMENTED void ThreadStopper::prepare(StopMethod method, uint64_t timeout_ns) {
   thread_count_ = 0;
   const size_t known = count_threads();
-  if (known == 1) return StopResult::alone;
-  const uint64_t now = now_ns();
-  const uint64_t deadline = timeout_ns < ~now ? now + timeout_ns : ~uint64_t{0};
+  prepared_ = Prepared::alone;
+  if (known == 1) return;
   block_signals();
-  StopResult result = StopResult::timed_out;
-  // A handler or helper of an earlier stop that was late may still write into the area.
-  if (handlers_have_left(deadline) && (area_ == nullptr || helper_has_left(*area_))) {
-    if (reserve(known + known / 4 + kSpareEntries)) result = stop_listed(method, deadline);
-  }
+  prepared_ = make_ready(known, deadline_after(timeout_ns)) ? Prepared::ready : Prepared::failed;
+  const bool helper = prepared_ == Prepared::ready && numbering_ == 0 && helper_goes_first(method);
+  if (helper) prepare_for_ptrace(*area_);
+}
+
+// A handler or helper of an earlier stop that was late may still write into the area.
+NONREUSE_UNINSTRUMENTED bool ThreadStopper::make_ready(size_t known, uint64_t deadline_ns) {
+  if (!handlers_have_left(deadline_ns) || (area_ != nullptr && !helper_has_left(*area_))) return false;
+  if (!reserve(known + known / 4 + kSpareEntries)) return false;
+  area_->process = static_cast<int>(sys::call(SYS_getpid));
+  area_->caller = static_cast<int>(sys::call(SYS_gettid));
+  numbering_ = check_that_proc_speaks_of(area_->process);
+  return true;
+}
+
+NONREUSE_UNINSTRUMENTED bool ThreadStopper::helper_goes_first(StopMethod method) const {
+  if (method != StopMethod::automatic) return method == StopMethod::ptrace_helper;
+  return stops_by_permission_ > 0 || stops_without_ptrace_ == 0;
+}
+
+NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop(StopMethod method, uint64_t timeout_ns) {
+  if (prepared_ == Prepared::no) prepare(method, timeout_ns);
+  const Prepared prepared = prepared_;
+  prepared_ = Prepared::no;
+  if (prepared == Prepared::alone) return StopResult::alone;
+  const StopResult result =
+      prepared == Prepared::ready ? stop_listed(method, deadline_after(timeout_ns)) : StopResult::timed_out;
   if (result != StopResult::stopped) unblock_signals();
   return result;
 }
 
 NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop_listed(StopMethod method, uint64_t deadline_ns) {
-  area_->process = static_cast<int>(sys::call(SYS_getpid));
-  area_->caller = static_cast<int>(sys::call(SYS_gettid));
-  area_->deadline_ns = deadline_ns;
-  const long numbering = check_that_proc_speaks_of(area_->process);
-  if (numbering != 0) return sys::may_pass(numbering) ? StopResult::timed_out : StopResult::refused;
+  if (numbering_ != 0) return sys::may_pass(numbering_) ? StopResult::timed_out : StopResult::refused;
   if (method == StopMethod::automatic) return stop_by_either(deadline_ns);
   area_->may_ask = true;
   switch (attempt(method, deadline_ns)) {
@@ -380,7 +402,7 @@ NONREUSE_UNINSTRUMENTED ThreadStopper::Attempt ThreadStopper::attempt(StopMethod
 // call. Only what both mechanisms refuse is refused.
 NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop_by_either(uint64_t deadline_ns) {
   const bool by_permission = stops_by_permission_ > 0;
-  const bool helper_first = by_permission || stops_without_ptrace_ == 0;
+  const bool helper_first = helper_goes_first(StopMethod::automatic);
   if (by_permission) --stops_by_permission_;
   if (stops_without_asking_ > 0) --stops_without_asking_;
   Attempt helper = Attempt::refused;
@@ -452,6 +474,8 @@ NONREUSE_UNINSTRUMENTED bool ThreadStopper::resume_threads() {
   bool held = true;
   if (running_ == StopMethod::ptrace_helper) held = resume_from_ptrace(*area_);
   if (running_ == StopMethod::signal) resume_from_signal();
+  const bool told = running_ == StopMethod::ptrace_helper && area_->released_ns != 0;
+  resumed_ns_ = told ? area_->released_ns : now_ns();
   running_ = StopMethod::automatic;
   thread_count_ = 0;
   return held;
@@ -468,6 +492,7 @@ NONREUSE_UNINSTRUMENTED void ThreadStopper::after_fork_in_child() {
   emulator::after_fork_in_child();
   forget_signal_stop();
   running_ = StopMethod::automatic;
+  prepared_ = Prepared::no;
   thread_count_ = 0;
   if (area_ != nullptr) {
     area_->helper = 0;

@@ -55,10 +55,16 @@ class ThreadStopper {
   // stops. It leaves PR_SET_PTRACER alone unless signals do not stop the threads either; `ptrace_helper` uses
   // it at once where the helper is refused. ptrace(2), clone(2), rt_sigaction(2), proc(5), prctl(2).
   StopResult stop(StopMethod method, uint64_t timeout_ns);
+  // The part of stop() that takes time while everybody still runs: a new helper waits for a processor first,
+  // and on a busy machine that is longer than the stop. stop() by the same method must follow, within half a
+  // second (later it fails); the calling thread's signals are blocked from here on.
+  void prepare(StopMethod method, uint64_t timeout_ns);
 
   // Lets all threads run. False when the threads did not stay stopped until now, because something killed the
   // helper: what was read since stop() proves nothing, so nothing may be released.
   bool resume();
+  // When they were let go. The caller may notice late, since those who run again want its processor.
+  uint64_t resumed_ns() const { return resumed_ns_; }
 
   size_t thread_count() const { return thread_count_; }
   const StoppedThread& thread(size_t index) const { return threads_[index]; }
@@ -73,6 +79,8 @@ class ThreadStopper {
 
  private:
   bool reserve(size_t capacity);
+  bool make_ready(size_t known, uint64_t deadline_ns);
+  bool helper_goes_first(StopMethod method) const;
   enum class Attempt : uint8_t { stopped, timed_out, lacking, refused };
   StopResult stop_listed(StopMethod method, uint64_t deadline_ns);
   StopResult stop_by_either(uint64_t deadline_ns);
@@ -87,11 +95,14 @@ class ThreadStopper {
   size_t thread_count_ = 0;
   Range own_memory_;
   StopArea* area_ = nullptr;
+  uint64_t resumed_ns_ = 0;
   uint64_t signals_before_ = 0;        // the calling thread's mask, while stopped
   uint32_t stops_without_ptrace_ = 0;  // so many automatic stops go by before the helper is tried again
   uint32_t stops_by_permission_ = 0;   // so many more use PR_SET_PTRACER at once, because signals do not do
   uint32_t stops_without_asking_ = 0;  // so many go by before it is used again, because it did not help
-  bool permission_missing_ = false;    // the helper was refused for want of it, perhaps
+  long numbering_ = 0;                 // 0, or why /proc does not speak of us
+  enum class Prepared : uint8_t { no, alone, failed, ready } prepared_ = Prepared::no;
+  bool permission_missing_ = false;  // the helper was refused for want of it, perhaps
   StopMethod last_method_ = StopMethod::automatic;
   StopMethod running_ = StopMethod::automatic;  // how the threads are held now; automatic: not at all
 };

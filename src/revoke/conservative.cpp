@@ -17,9 +17,9 @@ constexpr size_t kArmedMin = 256 * 1024;
 constexpr int kRounds = 12;
 constexpr uint64_t kStale = 20'000'000;  // nanoseconds from the end of reading
 constexpr int kRestarts = 3;
-constexpr uint64_t kStuck = 5'000'000'000;  // nanoseconds without progress
-constexpr uint64_t kWorthHelp = 1'000'000;  // nanoseconds of reading
-constexpr uint64_t kAskingPerMib = 800;     // nanoseconds; to be told of a MiB that none of it was written
+constexpr uint64_t kStuck = 5'000'000'000;                              // nanoseconds without progress
+constexpr uint64_t kWorthHelp = 1'000'000, kWorthHelpAsking = 400'000;  // nanoseconds
+constexpr uint64_t kAskingPerMib = 800;  // nanoseconds; to be told of a MiB that none of it was written
 
 StackMapping stack_of(const RootRange& root) {
   return {root.mapping, root.guard_below, root.main_stack};
@@ -153,14 +153,7 @@ bool ConservativeRevoker::start_reader(SweepPhase phase) {
 RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   const bool beside = state_.phase == SweepPhase::again;
   start_team(beside);
-  state_.request.freeze(state_.request.context, true);
-  const uint64_t begin = os::now_ns();
-  figures_.stop_begin_ns = begin;
-  probes::note_stop_begin();
   const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
-  figures_.stood_ns = os::now_ns() - begin;
-  probes::note_stop_end(figures_.stood_ns);
-  state_.request.freeze(state_.request.context, false);
   dismiss_team();
   figures_.beside = beside && !state_.tracker.lost() && state_.armed_bytes != 0;
   figures_.again_bytes = beside ? state_.again_bytes.load(std::memory_order_relaxed) : 0;
@@ -227,6 +220,7 @@ void ConservativeRevoker::read_rounds() {
   bool calm = false;
   for (int round = 0; round < kRounds && !state_.tracker.lost(); ++round) {
     state_.again_bytes = 0;
+    state_.armed_bytes = 0;
     walk();
     state_.progress.fetch_add(1, std::memory_order_relaxed);
     const uint64_t again = state_.again_bytes.load(std::memory_order_relaxed);
@@ -239,24 +233,34 @@ void ConservativeRevoker::read_rounds() {
   }
 }
 
+// The heap's locks are taken when only the asking is left of the stop, and given back before the threads are
+// let go: who waits for one would wait for the sweeping thread, and that one perhaps for a processor.
 RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   const Options& options = *state_.request.options;
   StopMethod method = StopMethod::automatic;
   if (options.stop == StopChoice::ptrace) method = StopMethod::ptrace_helper;
   if (options.stop == StopChoice::signal) method = StopMethod::signal;
+  const uint64_t timeout = options.stop_timeout * 1'000'000;
+  stopper_.prepare(method, timeout);
+  if (state_.phase == SweepPhase::again) team_.await();
+  state_.request.freeze(state_.request.context, true);
   const uint64_t begin = os::now_ns();
-  const StopResult stopped = stopper_.stop(method, options.stop_timeout * 1'000'000);
-  if (stopped == StopResult::timed_out) return RevokeOutcome::retry;
-  if (stopped == StopResult::refused) return RevokeOutcome::blind;
-  const uint64_t reading_begin = os::thread_cpu_ns();
-  const RevokeOutcome outcome = sweep_stopped(stack_pointer);
-  reading_ns_ = os::thread_cpu_ns() - reading_begin;
-  if (stopped == StopResult::stopped) {
-    const bool stayed = stopper_.resume();
-    figures_.pause_ns = os::now_ns() - begin;
-    // Else they ran while they were read: what was not hit proves nothing.
-    if (!stayed) return RevokeOutcome::retry;
+  figures_.stop_begin_ns = begin;
+  probes::note_stop_begin();
+  const StopResult stopped = stopper_.stop(method, timeout);
+  RevokeOutcome outcome = stopped == StopResult::refused ? RevokeOutcome::blind : RevokeOutcome::retry;
+  if (stopped == StopResult::stopped || stopped == StopResult::alone) {
+    const uint64_t reading_begin = os::thread_cpu_ns();
+    outcome = sweep_stopped(stack_pointer);
+    reading_ns_ = os::thread_cpu_ns() - reading_begin;
   }
+  state_.request.freeze(state_.request.context, false);
+  // If they have not stayed stopped, they ran while they were read: what was not hit proves nothing.
+  if (stopped == StopResult::stopped && !stopper_.resume()) outcome = RevokeOutcome::retry;
+  const bool resumed = stopped == StopResult::stopped;
+  figures_.stood_ns = (resumed ? stopper_.resumed_ns() : os::now_ns()) - begin;
+  if (resumed) figures_.pause_ns = figures_.stood_ns;
+  probes::note_stop_end(figures_.stood_ns);
   return outcome;
 }
 
@@ -291,30 +295,32 @@ RootStatus ConservativeRevoker::walk() {
   return unread ? RootStatus::try_again : status;
 }
 
-// Where memory is read by more than one, the time that it takes is divided; starting them takes some, too.
+// Where memory is read, or the system asked about it, by more than one, the time that it takes is divided;
+// starting them takes some, too. In a stop the processors of the other threads are free.
 void ConservativeRevoker::start_team(bool armed) {
   const Options& options = *state_.request.options;
-  const uint64_t bytes = state_.request.live + root_bytes_;
-  const uint64_t expected = armed ? (bytes >> 20) * kAskingPerMib : choice_.whole_ns(bytes);
-  if (options.readers == 0 || options.unaligned || expected < kWorthHelp) return;
+  const uint64_t wanted = options.readers_set ? options.readers : options.pause != 0 ? 1 : 0;
+  const uint64_t expected = armed ? (state_.armed_bytes >> 20) * kAskingPerMib
+                                  : choice_.whole_ns(state_.request.live + root_bytes_);
+  if (wanted == 0 || options.unaligned || expected < (armed ? kWorthHelpAsking : kWorthHelp)) return;
   if (sweeps_alone_ != 0) {
     --sweeps_alone_;
     return;
   }
   const size_t processors = ReaderProcess::processors();
-  const size_t helpers = options.readers < processors - 1 ? options.readers : processors - 1;
+  const size_t helpers = wanted < processors - 1 ? wanted : processors - 1;
   WriteTracker::Descriptors keep{{-1, -1}};
   if (armed) keep = state_.tracker.descriptors();
   team_.start(helpers, keep.pair);
 }
 
 // Where the processors are wanted by others, help is waited for longer than it saves: it is tried less and
-// less often.
+// less often, from the second time in a row on.
 void ConservativeRevoker::dismiss_team() {
   constexpr uint32_t kMostAlone = 256;
   if (!team_.empty() && !team_.paid()) {
-    alone_after_failure_ = alone_after_failure_ < kMostAlone ? 2 * alone_after_failure_ + 2 : kMostAlone;
     sweeps_alone_ = alone_after_failure_;
+    alone_after_failure_ = alone_after_failure_ < kMostAlone ? 2 * alone_after_failure_ + 2 : kMostAlone;
   } else if (!team_.empty()) {
     alone_after_failure_ = 0;
   }

@@ -8,6 +8,7 @@ namespace {
 constexpr unsigned kSpins = 4000;              // a helper that finds nothing, before it sleeps
 constexpr uint64_t kLastLook = 20'000'000;     // nanoseconds that a helper may take to end
 constexpr uint64_t kMoment = 50'000;           // nanoseconds
+constexpr uint64_t kArrival = 5'000'000;       // nanoseconds
 constexpr uint64_t kNap = 50'000'000;          // nanoseconds of a helper's sleep
 constexpr uint64_t kStuck = 1'000'000'000;     // nanoseconds for a piece
 constexpr size_t kWorthGiving = 64 * 1024;     // bytes
@@ -21,7 +22,7 @@ size_t piece_of(const ReadingTask& task) {
 }  // namespace
 
 void ReadingTeam::start(size_t helpers, const int (&keep)[2]) {
-  given_ = taken_ = done_ = asleep_ = 0;
+  given_ = taken_ = done_ = asleep_ = arrived_ = 0;
   root_bytes_ = heap_bytes_ = cpu_ns_ = 0;
   over_ = false;
   size_ = own_pieces_ = own_taken_ = 0;
@@ -35,6 +36,15 @@ void ReadingTeam::start(size_t helpers, const int (&keep)[2]) {
     };
     if (!helpers_[size_].start(job, &places_[size_], keep)) break;
     ++size_;
+  }
+}
+
+void ReadingTeam::await() {
+  const uint64_t until = os::now_ns() + kArrival;
+  for (uint64_t now = 0; (now = os::now_ns()) < until;) {
+    const uint32_t arrived = arrived_.load(std::memory_order_acquire);
+    if (arrived >= size_) return;
+    os::futex_wait(&arrived_, arrived, until - now);
   }
 }
 
@@ -157,6 +167,8 @@ bool ReadingTeam::next(ReadingTask& task, const ReaderProcess& process) {
 }
 
 void ReadingTeam::work(ReaderProcess& process) {
+  arrived_.fetch_add(1, std::memory_order_release);
+  os::futex_wake(&arrived_, 1);
   MemoryScanner scanner(state_, nullptr);
   for (ReadingTask task; next(task, process); done_.fetch_add(1, std::memory_order_release))
     scanner.run(task);

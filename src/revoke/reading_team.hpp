@@ -21,6 +21,9 @@ class ReadingTeam {
   // Starts so many helpers, as far as that can be had. leave() must follow.
   void start(size_t helpers, const int (&keep)[2]);
   bool empty() const { return size_ == 0; }
+  // Until they are there, for a moment at most. One that has arrived and sleeps is given a free processor
+  // when it is woken; one that has not may stand behind the leader, who does not sleep.
+  void await();
   // `leader` reads what the ring has no room for.
   void give(const ReadingTask& task, MemoryScanner& leader);
   // Until all that was given is read. False: a helper was lost, and a piece with it.
@@ -55,6 +58,7 @@ class ReadingTeam {
   bool failed_ = false;
   ReadingTask ring_[kRing]{};
   std::atomic<uint32_t> given_{0}, taken_{0}, done_{0};
+  std::atomic<uint32_t> arrived_{0};  // futex word of the leader, before the stop
   std::atomic<uint32_t> asleep_{0};
   std::atomic<uint32_t> bell_{0};  // futex word of those
   std::atomic<bool> over_{false};

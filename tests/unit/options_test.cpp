@@ -51,6 +51,7 @@ class OptionsTest : public testing::Test {
 TEST_F(OptionsTest, DefaultsAreTheSettings) {
   EXPECT_EQ(options.percent, kDefaultFreebufPercent);
   EXPECT_FALSE(options.percent_set);
+  EXPECT_FALSE(options.readers_set);
   EXPECT_EQ(options.sweep_size, kDefaultSweepSize);
   EXPECT_EQ(options.stats, kSweepStats);
   EXPECT_EQ(options.min, 0u);
@@ -62,6 +63,13 @@ TEST_F(OptionsTest, DefaultsAreTheSettings) {
   EXPECT_TRUE(options.sweep);
   EXPECT_FALSE(options.unaligned);
   EXPECT_STREQ(options.stats_dir, "");
+}
+
+// Not given is not none: with `pause` there is one then.
+TEST_F(OptionsTest, NoReadersCanBeAskedFor) {
+  EXPECT_EQ(parse("pause=1000:readers=0"), 0);
+  EXPECT_EQ(options.readers, 0u);
+  EXPECT_TRUE(options.readers_set);
 }
 
 TEST_F(OptionsTest, EveryOptionIsSet) {
@@ -325,7 +333,8 @@ TEST_F(OptionsTest, TheTableDescribesItself) {
 
 TEST_F(OptionsTest, PrintedValuesAreReadBack) {
   parse(
-      "percent=30:min=8M:max=1000:sweep_size=100:unmap=64K:stop=signal:kernel=avx2:sweep=0:stats=1:stats_dir="
+      "percent=30:readers=2:min=8M:max=1000:sweep_size=100:unmap=64K:stop=signal:kernel=avx2:sweep=0:stats=1:"
+      "stats_dir="
       "/x");
   EXPECT_EQ(value_of("min"), "8M");
   EXPECT_EQ(value_of("max"), "1000");

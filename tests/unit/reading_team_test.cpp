@@ -107,6 +107,17 @@ TEST_F(ReadingTeamTest, FindsWhatOneFinds) {
   }
 }
 
+TEST_F(ReadingTeamTest, WhoAreAwaitedAreThere) {
+  const int none[2] = {-1, -1};
+  for (size_t helpers : {0, 1, 4}) {
+    team_->start(helpers, none);
+    team_->await();
+    const size_t there = helpers_of_this_process().size();  // a process that has not begun has our name still
+    leave();
+    EXPECT_EQ(there, helpers);
+  }
+}
+
 TEST_F(ReadingTeamTest, HelpersThatSleptAreWoken) {
   const int none[2] = {-1, -1};
   team_->start(2, none);

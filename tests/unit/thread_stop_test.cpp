@@ -28,6 +28,34 @@ TEST_P(ThreadStop, CountersStandStillUntilResumed) {
   }
 }
 
+uint64_t clock_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+TEST_P(ThreadStop, AllRunUntilWhatWasPreparedIsDone) {
+  Counters counters(3);
+  ThreadStopper stopper;
+  for (int round = 0; round < 5; ++round) {
+    stopper.prepare(GetParam(), kTimeout);
+    const bool counted = counters.wait_for_all_to_count();
+    const uint64_t begin = clock_ns();
+    ASSERT_EQ(StopResult::stopped, stopper.stop(GetParam(), kTimeout));
+    const uint64_t first = counters.count(0), seen = clock_ns();
+    const timespec a_while{0, 2'000'000};
+    syscall(SYS_nanosleep, &a_while, nullptr);
+    const uint64_t second = counters.count(0);
+    EXPECT_TRUE(stopper.resume());
+    EXPECT_TRUE(counted);
+    EXPECT_EQ(first, second);
+    EXPECT_LE(begin, seen);
+    EXPECT_LE(seen + 2'000'000, stopper.resumed_ns());
+    EXPECT_GE(clock_ns(), stopper.resumed_ns());
+    ASSERT_TRUE(counters.wait_for_all_to_count());
+  }
+}
+
 TEST_P(ThreadStop, EveryThreadIsListedOnceAndTheCallerNever) {
   Counters counters(5);
   ThreadStopper stopper;
