@@ -267,6 +267,7 @@ NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
     return 0;
   }
   if (!tied_to_caller(*area)) return 0;
+  area->began_ns = now_ns();
   const StopOutcome outcome = stop_all(*area, tasks);
   tasks.close();
   area->outcome = outcome;

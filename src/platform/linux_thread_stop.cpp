@@ -378,6 +378,7 @@ NONREUSE_UNINSTRUMENTED ThreadStopper::Attempt ThreadStopper::attempt(StopMethod
   for (;;) {
     area_->entry_count = 0;
     area_->deadline_ns = deadline_ns;
+    area_->began_ns = now_ns();
     switch (method == StopMethod::signal ? stop_by_signal(*area_) : stop_by_ptrace(*area_)) {
       case StopOutcome::stopped:
         return Attempt::stopped;
@@ -460,6 +461,7 @@ NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::conclude(StopMethod method) {
     thread.register_count = entry.register_count;
   }
   thread_count_ = count;
+  began_ns_ = area_->began_ns;
   running_ = method;
   if (count > 0) {
     last_method_ = method;

@@ -63,7 +63,9 @@ class ThreadStopper {
   // Lets all threads run. False when the threads did not stay stopped until now, because something killed the
   // helper: what was read since stop() proves nothing, so nothing may be released.
   bool resume();
-  // When they were let go. The caller may notice late, since those who run again want its processor.
+  // When the first was asked to stop, and when all were let go: CLOCK_MONOTONIC, of the last stop. The caller
+  // may wait for a processor before the one, and notice the other late, while the others run.
+  uint64_t began_ns() const { return began_ns_; }
   uint64_t resumed_ns() const { return resumed_ns_; }
 
   size_t thread_count() const { return thread_count_; }
@@ -95,7 +97,7 @@ class ThreadStopper {
   size_t thread_count_ = 0;
   Range own_memory_;
   StopArea* area_ = nullptr;
-  uint64_t resumed_ns_ = 0;
+  uint64_t began_ns_ = 0, resumed_ns_ = 0;
   uint64_t signals_before_ = 0;        // the calling thread's mask, while stopped
   uint32_t stops_without_ptrace_ = 0;  // so many automatic stops go by before the helper is tried again
   uint32_t stops_by_permission_ = 0;   // so many more use PR_SET_PTRACER at once, because signals do not do

@@ -257,9 +257,11 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   state_.request.freeze(state_.request.context, false);
   // If they have not stayed stopped, they ran while they were read: what was not hit proves nothing.
   if (stopped == StopResult::stopped && !stopper_.resume()) outcome = RevokeOutcome::retry;
-  const bool resumed = stopped == StopResult::stopped;
-  figures_.stood_ns = (resumed ? stopper_.resumed_ns() : os::now_ns()) - begin;
-  if (resumed) figures_.pause_ns = figures_.stood_ns;
+  if (stopped == StopResult::stopped) {
+    figures_.stop_begin_ns = stopper_.began_ns();
+    figures_.pause_ns = stopper_.resumed_ns() - stopper_.began_ns();
+  }
+  figures_.stood_ns = figures_.pause_ns != 0 ? figures_.pause_ns : os::now_ns() - begin;
   probes::note_stop_end(figures_.stood_ns);
   return outcome;
 }
