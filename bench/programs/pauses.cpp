@@ -113,8 +113,9 @@ void note_stops(void (&get)(nonreuse_statistics*), nonreuse_statistics& before, 
   const uint64_t at = now_ns();
   if (const uint64_t count = now.stops - before.stops; count != 0) {
     const uint64_t pause_us = (now.pause_ns_total - before.pause_ns_total) / count / 1000;
-    // A stop is counted when it is over; the look before may have come while it was made ready.
-    stops.insert(stops.end(), count, Stop{pause_us, looked_ns - pause_us * 1000, at});
+    // It is counted when helpers have ended and memory is released, which takes that long at most, mostly.
+    constexpr uint64_t kCounted = 30'000'000;
+    stops.insert(stops.end(), count, Stop{pause_us, looked_ns - pause_us * 1000 - kCounted, at});
   }
   before = now;
   looked_ns = at;

@@ -44,8 +44,7 @@ constexpr std::array kRows = {
          "microseconds that a sweep may stop threads, if it can; longer ones read beside them (0: any)"},
         offsetof(Options, pause)},
     Row{{"readers", OptionType::number, nullptr, 0, 0, 15, nullptr,
-         "processes that may help to read in a stop, if processors are free; not given: 1 with pause, else "
-         "0"},
+         "processes that may help to read in a stop, if processors are free; see docs/settings.md"},
         offsetof(Options, readers)},
     Row{{"cpu", OptionType::number, nullptr, 0, 1, 100, nullptr,
          "percent of CPU time that sweeping may take while memory allows it"},

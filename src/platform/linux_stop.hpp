@@ -82,8 +82,8 @@ struct StopArea {
   uint32_t phase;    // HelperPhase, futex word
   uint32_t command;  // HelperCommand, futex word
   StopOutcome outcome;
-  uint64_t began_ns;        // when the helper, or the caller, began to ask threads to stop
-  uint64_t released_ns;     // when the helper let go of all, 0 before
+  uint64_t began_ns;        // when the first attempt began to ask threads to stop, 0 before
+  uint64_t released_ns;     // when the helper let go of all, or was about to; 0 before
   int helper;               // its process id, 0 when there is none
   bool may_ask;             // for the permission of PR_SET_PTRACER; set before each stop by the helper
   bool permission_missing;  // the helper was refused and may not ask: the permission might have helped

@@ -267,7 +267,7 @@ NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
     return 0;
   }
   if (!tied_to_caller(*area)) return 0;
-  area->began_ns = now_ns();
+  if (area->began_ns == 0) area->began_ns = now_ns();
   const StopOutcome outcome = stop_all(*area, tasks);
   tasks.close();
   area->outcome = outcome;
@@ -278,7 +278,7 @@ NONREUSE_UNINSTRUMENTED long helper_main(void* argument) {
     await_command(*area, command);
   }
   give_signals_back(*area);
-  area->released_ns = now_ns();
+  area->released_ns = now_ns();  // about: they are when this process has ended
   return 0;
 }
 
@@ -429,6 +429,11 @@ NONREUSE_UNINSTRUMENTED bool helper_has_left(StopArea& area) {
 }
 
 NONREUSE_UNINSTRUMENTED StopOutcome stop_by_ptrace(StopArea& area) {
+  // One that was made ready and is gone (it waits for half a second) is replaced.
+  if (area.helper != 0 && load(&area.phase) == kHelperEnded) {
+    reap(area);
+    if (area.helper_was_killed) return StopOutcome::refused;
+  }
   if (area.helper == 0) {
     const StopOutcome started = start_helper(area);
     if (started != StopOutcome::stopped) return started;
@@ -447,7 +452,10 @@ NONREUSE_UNINSTRUMENTED bool resume_from_ptrace(StopArea& area) {
   area.released_ns = 0;
   store(&area.command, uint32_t{kResume});
   futex_wake(&area.command);
-  if (!reaped_while_watching(area)) reap(area);
+  if (reaped_while_watching(area))
+    area.released_ns = now_ns();
+  else
+    reap(area);
   withdraw_permission(area);
   return held;
 }

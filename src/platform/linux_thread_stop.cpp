@@ -359,6 +359,7 @@ NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop(StopMethod method, uint64
 }
 
 NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop_listed(StopMethod method, uint64_t deadline_ns) {
+  area_->began_ns = 0;
   if (numbering_ != 0) return sys::may_pass(numbering_) ? StopResult::timed_out : StopResult::refused;
   if (method == StopMethod::automatic) return stop_by_either(deadline_ns);
   area_->may_ask = true;
@@ -378,7 +379,7 @@ NONREUSE_UNINSTRUMENTED ThreadStopper::Attempt ThreadStopper::attempt(StopMethod
   for (;;) {
     area_->entry_count = 0;
     area_->deadline_ns = deadline_ns;
-    area_->began_ns = now_ns();
+    if (method == StopMethod::signal && area_->began_ns == 0) area_->began_ns = now_ns();
     switch (method == StopMethod::signal ? stop_by_signal(*area_) : stop_by_ptrace(*area_)) {
       case StopOutcome::stopped:
         return Attempt::stopped;

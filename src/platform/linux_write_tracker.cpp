@@ -136,22 +136,6 @@ bool WriteTracker::enlist(Range range) {
   return !sys::failed(sys::call(SYS_ioctl, faults_.fd(), kRegister, &mapping));
 }
 
-// A question about its first page is refused if not. (To claim it once more would say so as well, but that
-// takes the lock on the map of memory for writing: helpers that ask at the same time would stand still.)
-bool WriteTracker::tracks(Range mapping) const {
-  PageRegion region;
-  ScanArguments scan{};
-  scan.size = sizeof scan;
-  scan.flags = kScanChecked;
-  scan.start = mapping.begin;
-  scan.end = mapping.begin + 1;
-  scan.regions = reinterpret_cast<uintptr_t>(&region);
-  scan.region_count = 1;
-  scan.all_of = kPageWritten;
-  scan.returned = kPageWritten;
-  return !sys::failed(sys::call(SYS_ioctl, pagemap_.fd(), kPagemapScan, &scan));
-}
-
 void WriteTracker::arm(Range range, bool fenced, PageSink& sink, Answers& answers) {
   const bool fence = fenced || !kArmingOrdersStores;
   if (!ask(range, fence ? Question::protect_fenced : Question::protect, sink, answers)) lose();

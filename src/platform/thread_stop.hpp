@@ -11,7 +11,7 @@
 //   holding its lock. Between stop() and resume() take no lock that another thread may hold, call nothing
 //   that takes one, start no process, and do not let the code be instrumented.
 // - All signals but those that report a fault of the thread itself are blocked in the calling thread
-//   from stop() to resume(): a handler of the program might wait for a stopped thread.
+//   from prepare() or stop() to resume(): a handler of the program might wait for a stopped thread.
 // - A stopped thread's system calls are finished or will be restarted; what the kernel itself writes
 //   (io_uring, asynchronous I/O) and what another process writes into shared memory goes on.
 // - Tasks that share this memory without being threads of the process (a vfork child, CLONE_VM without
@@ -57,7 +57,7 @@ class ThreadStopper {
   StopResult stop(StopMethod method, uint64_t timeout_ns);
   // The part of stop() that takes time while everybody still runs: a new helper waits for a processor first,
   // and on a busy machine that is longer than the stop. stop() by the same method must follow, within half a
-  // second (later it fails); the calling thread's signals are blocked from here on.
+  // second (later another helper is started); the calling thread's signals are blocked from here on.
   void prepare(StopMethod method, uint64_t timeout_ns);
 
   // Lets all threads run. False when the threads did not stay stopped until now, because something killed the

@@ -43,8 +43,10 @@ class WriteTracker {
   // Pages that were told could not be read: nothing is known of any.
   void lose() { __atomic_store_n(&lost_, true, __ATOMIC_RELAXED); }
   bool lost() const { return __atomic_load_n(&lost_, __ATOMIC_RELAXED); }
-  // Whether written() can tell of parts of the mapping. Call with every thread stopped.
-  bool knows(Range mapping) { return !lost() && (tracks(mapping) || claim(mapping)); }
+  // Whether written() can tell of parts of the mapping: claimed once more, since nothing else proves that it
+  // is not somebody else who tracks it. Takes the lock on the map of memory for writing, for which who asks
+  // about pages at the same time stands still. Call with every thread stopped.
+  bool knows(Range mapping) { return !lost() && claim(mapping); }
   // Tells the pages of `range` that were written since they were armed, or have been mapped anew. Call with
   // every thread stopped. False: nothing is known of them (some may have been told): read all of `range`.
   bool written(Range range, PageSink& sink, Answers& answers);
@@ -76,7 +78,6 @@ class WriteTracker {
 
   bool open();
   bool enlist(Range range);
-  bool tracks(Range mapping) const;
   enum class Question : uint8_t { protect, protect_fenced, written };
   bool ask(Range range, Question question, PageSink& sink, Answers& answers);
   bool ask_roughly(Range range, PageSink& sink, Answers& answers);

@@ -5,8 +5,8 @@
 // stop. How much more is up to the machine: less than twice as much where processors translate the addresses
 // of guests, five times and more under a hypervisor that keeps page tables of its own. There a target that
 // one stop misses by little would be paid for many times over. So where reading beside the threads is more
-// than twice as dear, a stop may last as many times the target as the square of half that ratio says, within
-// a bound; with the option cpu=100 never.
+// than twice as dear, a stop may last as many times the target as the cube of half that ratio says, within a
+// bound; with the option cpu=100 never.
 // What is not tried is not measured. The ratio fades while stops are taken instead, and the nearer it was to
 // what decides, the sooner reading beside is tried again. What a stop would take is told by the reader as
 // well: its time outside the system, where arming is.
@@ -42,6 +42,16 @@ class BesideChoice {
     dearness_ = (dearness_ + percent) / 2;  // no single sweep says it all
   }
 
+  // What the first write to an armed page costs. Until a sweep has told more it stands for everything that
+  // tracking costs, which it goes along with: 1.4 us where reading beside was up to twice as dear, 15 where
+  // it was four to five times.
+  void note_fault(uint64_t fault_ns) {
+    if (told_) return;
+    told_ = true;
+    const uint64_t percent = 100 + fault_ns / 40;
+    dearness_ = percent < kDearest ? percent : kDearest;
+  }
+
   // Asked once a sweep, which will read about so much.
   bool worth(const Options& options, uint64_t bytes) {
     if (options.pause == 0 || options.unaligned) return false;
@@ -54,7 +64,7 @@ class BesideChoice {
 
   // So many percent of the target a stop may last.
   uint64_t tolerance() const {
-    const uint64_t percent = dearness_ * dearness_ / 400;
+    const uint64_t percent = dearness_ * dearness_ / 400 * dearness_ / 200;
     return percent < 100 ? 100 : percent < kMostTolerated ? percent : kMostTolerated;
   }
 
@@ -67,6 +77,7 @@ class BesideChoice {
 
   uint64_t ns_per_mib_ = 125'000;
   uint64_t dearness_ = 100;  // percent of the CPU time of one stop
+  bool told_ = false;
 };
 
 }  // namespace nonreuse

@@ -94,7 +94,7 @@ ConservativeRevoker::Left ConservativeRevoker::take_over(const RevokeRequest& re
         state_.tracker.end();
         begin(request);
         choose_armed();
-        if (state_.tracker.begin() && start_reader(SweepPhase::beside)) break;
+        if (state_.tracker.begin() && may_be_worth(request) && start_reader(SweepPhase::beside)) break;
         state_.tracker.end();
         return Left::yes;
       case SweepPhase::beside:
@@ -111,6 +111,12 @@ ConservativeRevoker::Left ConservativeRevoker::take_over(const RevokeRequest& re
         break;
     }
   }
+}
+
+// The tracker has just found out, perhaps, what a fault costs.
+bool ConservativeRevoker::may_be_worth(const RevokeRequest& request) {
+  choice_.note_fault(state_.tracker.fault_ns());
+  return choice_.worth(*request.options, request.live + root_bytes_);
 }
 
 // Waits for the end of the reader, as far as the request allows that.
@@ -241,8 +247,8 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   if (options.stop == StopChoice::ptrace) method = StopMethod::ptrace_helper;
   if (options.stop == StopChoice::signal) method = StopMethod::signal;
   const uint64_t timeout = options.stop_timeout * 1'000'000;
-  stopper_.prepare(method, timeout);
   if (state_.phase == SweepPhase::again) team_.await();
+  stopper_.prepare(method, timeout);
   state_.request.freeze(state_.request.context, true);
   const uint64_t begin = os::now_ns();
   figures_.stop_begin_ns = begin;
@@ -291,6 +297,7 @@ RootStatus ConservativeRevoker::walk() {
     scanner_.read(state_.unread[i], RootAccess::copied);
   }
   const RootStatus status = walker_.walk(own_, static_cast<size_t>(own - own_), *this);
+  ask_all();
   if (!team_.finish(scanner_)) return RootStatus::try_again;
   // What the walker itself has not seen: helpers could not copy.
   const bool unread = status == RootStatus::complete && copy_foreign_refusals() != refusals;
@@ -301,7 +308,7 @@ RootStatus ConservativeRevoker::walk() {
 // starting them takes some, too. In a stop the processors of the other threads are free.
 void ConservativeRevoker::start_team(bool armed) {
   const Options& options = *state_.request.options;
-  const uint64_t wanted = options.readers_set ? options.readers : options.pause != 0 ? 1 : 0;
+  const uint64_t wanted = options.readers_set ? options.readers : armed ? 1 : 0;
   const uint64_t expected = armed ? (state_.armed_bytes >> 20) * kAskingPerMib
                                   : choice_.whole_ns(state_.request.live + root_bytes_);
   if (wanted == 0 || options.unaligned || expected < (armed ? kWorthHelpAsking : kWorthHelp)) return;
@@ -335,6 +342,18 @@ void ConservativeRevoker::dismiss_team() {
 
 void ConservativeRevoker::give(ReadingTask::Kind kind, Range range, RootAccess access) {
   team_.give({kind, access, range}, scanner_);
+}
+
+// Which pages were written is asked when all mappings are claimed: claiming and asking keep each other
+// waiting.
+void ConservativeRevoker::ask_later(Range range) {
+  if (asked_count_ == kAsked) ask_all();
+  asked_[asked_count_++] = range;
+}
+
+void ConservativeRevoker::ask_all() {
+  for (size_t i = 0; i < asked_count_; ++i) give(Kind::written, asked_[i]);
+  asked_count_ = 0;
 }
 
 // Beside the threads large chunks wait for the stop: what is known of them is under a lock.
@@ -437,10 +456,12 @@ bool ConservativeRevoker::takes(const RootRange& root) {
 
 void ConservativeRevoker::take(const RootRange& root) {
   if (state_.beside() && !state_.tracker.claim(root.mapping, root.following)) return;  // left to the stop
-  give(state_.phase == SweepPhase::disarm ? Kind::disarm
-       : state_.beside()                  ? Kind::arm
-                                          : Kind::written,
-       root.range);
+  if (state_.phase == SweepPhase::disarm)
+    give(Kind::disarm, root.range);
+  else if (state_.beside())
+    give(Kind::arm, root.range);
+  else
+    ask_later(root.range);
 }
 
 bool ConservativeRevoker::may_be_stack(const RootRange& root) {

@@ -74,6 +74,9 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   RootStatus walk();
   void expand(bool beside);
   bool content(Run chunk);
+  bool may_be_worth(const RevokeRequest& request);
+  void ask_later(Range range);
+  void ask_all();
   void give(ReadingTask::Kind kind, Range range, RootAccess access = RootAccess::direct);
   void scan_registers();
   static bool may_be_stack(const RootRange& root);
@@ -95,7 +98,10 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   static constexpr size_t kUnarmedMost = size_t{64} << 20;
   static constexpr size_t kSizes = 26;  // up to that
   uint64_t sizes_[kSizes]{};
-  size_t least_armed_ = 0;                               // bytes; smaller mappings are read in the stop
+  size_t least_armed_ = 0;  // bytes; smaller mappings are read in the stop
+  static constexpr size_t kAsked = 128;
+  Range asked_[kAsked]{};  // of the walk under way in a stop
+  size_t asked_count_ = 0;
   uint32_t sweeps_alone_ = 0, alone_after_failure_ = 0;  // without help
   // Of the sweep under way; the reading process writes here while it runs, nobody else then:
   std::atomic<bool> open_{false};

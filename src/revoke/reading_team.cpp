@@ -27,7 +27,7 @@ void ReadingTeam::start(size_t helpers, const int (&keep)[2]) {
   over_ = false;
   size_ = own_pieces_ = own_taken_ = 0;
   failed_ = true;  // until finish() has seen all done
-  begin_ns_ = os::now_ns();
+  begin_ns_ = 0;
   while (size_ < helpers && size_ < kMost) {
     places_[size_] = {this, &helpers_[size_]};
     const auto job = [](void* place) {
@@ -51,6 +51,7 @@ void ReadingTeam::await() {
 // Pieces begin where the larger one is divided by their size, so that none shares a page with another.
 void ReadingTeam::give(const ReadingTask& task, MemoryScanner& leader) {
   if (size_ == 0 || task.range.size() < kWorthGiving) return leader.run(task);
+  if (begin_ns_ == 0) begin_ns_ = os::now_ns();  // what comes before the first piece is no stop
   const size_t piece = piece_of(task);
   for (uintptr_t at = task.range.begin; at < task.range.end;) {
     const uintptr_t next = align_down(at, piece) + piece;

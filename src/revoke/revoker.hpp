@@ -37,7 +37,7 @@ struct RevokeRequest {
   // What has become of a painted chunk's pages; of a small one's: nothing.
   LargePages (*pages_of)(void* context, Run chunk);
   // Holds the heap still, so that no stopped thread is inside it: true before threads are stopped, false
-  // once they run again. Takes the heap's locks.
+  // before they run again. Takes the heap's locks.
   void (*freeze)(void* context, bool still);
   // True where a thread waits for the sweep lock that should not wait long.
   bool (*hurry)(void* context);

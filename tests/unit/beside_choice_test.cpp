@@ -85,9 +85,22 @@ TEST_F(BesideChoiceTest, TwiceAsDearIsNoReasonToMissTheTarget) {
 
 TEST_F(BesideChoiceTest, TheDearerTheLongerAStopMayBe) {
   note_dearness(6, 20);
-  EXPECT_NEAR(static_cast<double>(choice.tolerance()), 900, 20);
-  EXPECT_FALSE(choice.worth(options, 80 * kMib));
-  EXPECT_TRUE(choice.worth(options, 100 * kMib));
+  EXPECT_NEAR(static_cast<double>(choice.tolerance()), 2700, 90);
+  EXPECT_FALSE(choice.worth(options, 260 * kMib));
+  EXPECT_TRUE(choice.worth(options, 280 * kMib));
+}
+
+// What a fault costs is known before the first sweep has read beside the threads; sweeps know better.
+TEST_F(BesideChoiceTest, AFaultTellsWhatIsToBeExpected) {
+  choice.note_fault(1'400);
+  EXPECT_EQ(choice.tolerance(), 100u);
+  BesideChoice dear;
+  dear.note_fault(15'000);
+  EXPECT_GT(dear.tolerance(), 800u);
+  EXPECT_LT(dear.tolerance(), 1600u);
+  const uint64_t before = dear.tolerance();
+  dear.note_fault(1'400);  // told once
+  EXPECT_EQ(dear.tolerance(), before);
 }
 
 TEST_F(BesideChoiceTest, TheWholeCpuIsForTheTarget) {

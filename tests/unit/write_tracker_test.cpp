@@ -85,6 +85,16 @@ class WriteTrackerTest : public testing::Test {
 
 using Set = std::set<size_t>;
 
+// What somebody else tracks, in the same way, is nothing that we know of.
+TEST_F(WriteTrackerTest, AnothersMappingIsNotKnown) {
+  WriteTracker other;
+  ASSERT_TRUE(other.begin());
+  EXPECT_TRUE(tracker.knows(range()));
+  EXPECT_FALSE(other.knows(range()));
+  EXPECT_FALSE(other.claim(range()));
+  other.end();
+}
+
 TEST_F(WriteTrackerTest, ArmingTellsWhatHoldsSomething) {
   for (const size_t page : {0, 5, 6, 63}) write(page);
   EXPECT_EQ(arm(), (Set{0, 5, 6, 63}));
