@@ -231,7 +231,7 @@ NONREUSE_UNINSTRUMENTED void take_default_action(int signal) {
 // under the same number, and nobody would ever tell the helper to let go. So the caller has to say that it is
 // there.
 NONREUSE_UNINSTRUMENTED bool tied_to_caller(StopArea& area) {
-  constexpr uint64_t kPatience = 500 * kMillisecond, kWatch = 50 * kMicrosecond;
+  constexpr uint64_t kPatience = 500 * kMillisecond, kWatch = 500 * kMicrosecond;
   store(&area.phase, uint32_t{kHelperAsksWhetherToGo});
   futex_wake(&area.phase);
   const uint64_t begin = now_ns();

@@ -297,6 +297,7 @@ NONREUSE_UNINSTRUMENTED bool ThreadStopper::reserve(size_t capacity) {
     area->process = area_->process;
     area->caller = area_->caller;
     area->deadline_ns = area_->deadline_ns;
+    area->began_ns = area_->began_ns;
     area->may_ask = area_->may_ask;
   }
   const Range old = own_memory_;

@@ -43,16 +43,16 @@ class BesideChoice {
   }
 
   // What the first write to an armed page costs. Until a sweep has told more it stands for everything that
-  // tracking costs, which it goes along with: 1.4 us where reading beside was up to twice as dear, 15 where
-  // it was four to five times.
+  // tracking costs, against what reading costs: 1.4 us for each 125 us a MiB where reading beside was up to
+  // twice as dear, 15 us for 300 where it was four to five times.
   void note_fault(uint64_t fault_ns) {
     if (told_) return;
     told_ = true;
-    const uint64_t percent = 100 + fault_ns / 40;
+    const uint64_t percent = 100 + fault_ns * 7'000 / (ns_per_mib_ + 1);
     dearness_ = percent < kDearest ? percent : kDearest;
   }
 
-  // Asked once a sweep, which will read about so much.
+  // Asked once a sweep (of the first twice), which will read about so much.
   bool worth(const Options& options, uint64_t bytes) {
     if (options.pause == 0 || options.unaligned) return false;
     const uint64_t whole = whole_ns(bytes), target = options.pause * 1000;

@@ -297,7 +297,8 @@ RootStatus ConservativeRevoker::walk() {
     scanner_.read(state_.unread[i], RootAccess::copied);
   }
   const RootStatus status = walker_.walk(own_, static_cast<size_t>(own - own_), *this);
-  ask_all();
+  if (status == RootStatus::complete) ask_all();
+  asked_count_ = 0;
   if (!team_.finish(scanner_)) return RootStatus::try_again;
   // What the walker itself has not seen: helpers could not copy.
   const bool unread = status == RootStatus::complete && copy_foreign_refusals() != refusals;
@@ -344,8 +345,8 @@ void ConservativeRevoker::give(ReadingTask::Kind kind, Range range, RootAccess a
   team_.give({kind, access, range}, scanner_);
 }
 
-// Which pages were written is asked when all mappings are claimed: claiming and asking keep each other
-// waiting.
+// Which pages were written is asked when the mappings are claimed, all of them unless they are too many:
+// claiming and asking keep each other waiting.
 void ConservativeRevoker::ask_later(Range range) {
   if (asked_count_ == kAsked) ask_all();
   asked_[asked_count_++] = range;

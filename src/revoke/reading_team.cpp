@@ -122,6 +122,7 @@ bool ReadingTeam::finish(MemoryScanner& leader) {
 }
 
 bool ReadingTeam::paid() const {
+  if (begin_ns_ == 0) return !failed_;  // there was nothing to do
   const uint32_t helped = done_.load(std::memory_order_relaxed) - own_taken_;
   return !failed_ && helped >= own_pieces_ / 4 && waited_ns_ * 8 <= end_ns_ - begin_ns_;
 }

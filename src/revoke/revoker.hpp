@@ -52,7 +52,7 @@ struct RevokeRequest {
 struct RevokeFigures {
   uint64_t root_bytes = 0;     // bytes read outside the heap
   uint64_t heap_bytes = 0;     // bytes read in the heap
-  uint64_t pause_ns = 0;       // from the first thread stopped to all resumed; 0: nothing was stopped
+  uint64_t pause_ns = 0;       // from the first thread asked to stop to all let go; 0: nothing was stopped
   uint64_t stop_begin_ns = 0;  // when that began, CLOCK_MONOTONIC
   uint64_t stood_ns = 0;       // threads stood still, or were asked to, also where that failed
   uint64_t again_bytes = 0;    // of these, read again while threads stood still, since they were written to

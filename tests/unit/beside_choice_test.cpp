@@ -95,6 +95,7 @@ TEST_F(BesideChoiceTest, AFaultTellsWhatIsToBeExpected) {
   choice.note_fault(1'400);
   EXPECT_EQ(choice.tolerance(), 100u);
   BesideChoice dear;
+  dear.note_whole(100 * kMib, uint64_t{100} * 300'000);
   dear.note_fault(15'000);
   EXPECT_GT(dear.tolerance(), 800u);
   EXPECT_LT(dear.tolerance(), 1600u);
