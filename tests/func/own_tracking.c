@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-enum { kSize = 1000, kLive = 40000, kAgain = 200000 };
+enum { kSize = 1000, kLive = 10000, kAgain = 50000 };
 static const size_t kBytes = 4 << 20;
 /* Older headers lack these. */
 static const unsigned long long kAsynchronous = 1ull << 15;
@@ -55,7 +55,7 @@ int main(void) {
   memset(memory, 1, kBytes);
   for (int i = 0; i < kLive; ++i) { /* something to read beside the program */
     char* live = malloc(kSize);
-    memset(live, 1, kSize);
+    if (live != NULL) memset(live, 1, kSize);
   }
   put(memory);
   if (!track(memory)) return skip("writes cannot be tracked here");
