@@ -452,10 +452,15 @@ NONREUSE_UNINSTRUMENTED bool resume_from_ptrace(StopArea& area) {
   area.released_ns = 0;
   store(&area.command, uint32_t{kResume});
   futex_wake(&area.command);
-  if (reaped_while_watching(area))
-    area.released_ns = now_ns();
-  else
+  if (reaped_while_watching(area)) {
+    // The threads run since the helper has ended, a moment after its word; who looks much later has waited
+    // for a processor meanwhile.
+    constexpr uint64_t kMoment = 100 * kMicrosecond;
+    const uint64_t now = now_ns();
+    if (area.released_ns != 0 && now - area.released_ns < kMoment) area.released_ns = now;
+  } else {
     reap(area);
+  }
   withdraw_permission(area);
   return held;
 }
