@@ -8,11 +8,11 @@
 
 From 4 GiB on half a minute may pass without a sweep: such a run has no place in the chart.
 
-Pauses are taken from the inside (the library's own figure for each stop) and from the outside: how late a thread of
-real-time priority wakes up that wants to run every 200 us. Its longest delay during each stop, or in the
-30 ms before or after, is the stop's length outside; its longest delay of all has other reasons, too, the
-machine's own among them: --bare shows what those are without the library. Operations are lookups of 64 objects and the replacement of one. Measures only;
-it asserts nothing but that every run ends.
+Pauses are taken from the inside (the library's own figure for each stop) and from the outside: how late a thread
+of real-time priority wakes up that wants to run every 200 us. Its longest delay during each stop, or in the 30 ms
+before or after, is the stop's length outside; its longest delay of all has other reasons, too, the machine's own
+among them: --bare shows what those are without the library. Operations are lookups of 64 objects and the
+replacement of one. Measures only; it asserts nothing but that every run ends.
 """
 
 from __future__ import annotations
@@ -50,10 +50,15 @@ def figures(result: dict) -> dict:
 
 def row(result: dict, name: str) -> str:
     times = figures(result)
+    sweeps = f"{result['sweeps']} ({result['sweeps_beside']})"
+    pauses = f"{times['mean pause']:.2f} | {times['p99 pause']:.2f} | {times['p99 outside']:.2f}"
+    reread = f"{result['reread_bytes'] / max(result['sweeps_beside'], 1) / 2**20:.1f}"
+    sweep = f"{times['mean sweep']:.0f} | {reread}"
+    if name == BARE:  # nothing of this was measured
+        sweeps, pauses, sweep = "", " |  | ", " | "
     return (
-        f"| {result['live_mib']} MiB | {name} | {result['sweeps']} ({result['sweeps_beside']}) | "
-        f"{times['mean pause']:.2f} | {times['p99 pause']:.2f} | {times['p99 outside']:.2f} | "
-        f"{times['longest delay']:.1f} | {times['mean sweep']:.0f} | {result['reread_bytes'] / max(result['sweeps_beside'], 1) / 2**20:.1f} | "
+        f"| {result['live_mib']} MiB | {name} | {sweeps} | {pauses} | "
+        f"{times['longest delay']:.1f} | {sweep} | "
         f"{result['operations'] / result['seconds'] / 1e3:.1f} | "
         f"{result['cpu_seconds'] / max(result['operations'], 1) * 1e6:.1f} |"
     )
@@ -72,6 +77,8 @@ def chart(results: list[dict], target: pathlib.Path) -> None:
     for axis, name in zip(axes, names):
         for given in dict.fromkeys(result["options"] for result in results):
             own = [result for result in results if result["options"] == given and result["sweeps"] != 0]
+            if not own:
+                continue
             axis.plot(
                 [result["live_mib"] for result in own], [figures(result)[name] for result in own],
                 marker="o", label=given or "default",
@@ -86,7 +93,8 @@ def chart(results: list[dict], target: pathlib.Path) -> None:
 
 def print_table(results: list[dict]) -> None:
     print("| live | options | sweeps (beside threads) | mean pause, ms | p99 pause, ms | p99 outside, ms | "
-          "longest delay of all, ms | mean sweep, ms | read again in the stop, MiB | thousand operations/s | CPU us an operation |")
+          "longest delay of all, ms | mean sweep, ms | read again in the stop, MiB | thousand operations/s | "
+          "CPU us an operation |")
     print("| --- " * 11 + "|")
     for result in results:
         print(row(result, result["options"] or "default"))

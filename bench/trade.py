@@ -10,7 +10,8 @@
 Other arguments are those of bench/run.py (--rounds, --only, --timeout, --library, --build, --output). glibc's malloc, the
 library as it is (with nothing set, it adapts) and every value take their turns at one program before the next. CPU is the
 fastest run's, memory the median; ratios to glibc, and their geometric means. Writes trade.json, trade.md and trade.svg
-to --output (build/bench/trade); --chart writes the drawing to one more place. A run whose output differs from glibc's is no result: it is reported and the exit status is 1.
+to --output (build/bench/trade); --chart writes the drawing to one more place. A run whose output differs from
+glibc's is no result: it is reported and the exit status is 1.
 """
 
 from __future__ import annotations

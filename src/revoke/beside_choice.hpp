@@ -52,7 +52,7 @@ class BesideChoice {
     dearness_ = percent < kDearest ? percent : kDearest;
   }
 
-  // Asked once a sweep (of the first twice), which will read about so much.
+  // Asked once a sweep, and again when it is to read beside the threads, which will read about so much.
   bool worth(const Options& options, uint64_t bytes) {
     if (options.pause == 0 || options.unaligned) return false;
     const uint64_t whole = whole_ns(bytes), target = options.pause * 1000;

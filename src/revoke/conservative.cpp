@@ -251,7 +251,6 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   stopper_.prepare(method, timeout);
   state_.request.freeze(state_.request.context, true);
   const uint64_t begin = os::now_ns();
-  figures_.stop_begin_ns = begin;
   probes::note_stop_begin();
   const StopResult stopped = stopper_.stop(method, timeout);
   RevokeOutcome outcome = stopped == StopResult::refused ? RevokeOutcome::blind : RevokeOutcome::retry;
@@ -261,9 +260,9 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
     reading_ns_ = os::thread_cpu_ns() - reading_begin;
   }
   state_.request.freeze(state_.request.context, false);
-  // If they have not stayed stopped, they ran while they were read: what was not hit proves nothing.
-  if (stopped == StopResult::stopped && !stopper_.resume()) outcome = RevokeOutcome::retry;
   if (stopped == StopResult::stopped) {
+    // If they have not stayed stopped, they ran while they were read: what was not hit proves nothing.
+    if (!stopper_.resume()) outcome = RevokeOutcome::retry;
     figures_.stop_begin_ns = stopper_.began_ns();
     figures_.pause_ns = stopper_.resumed_ns() - stopper_.began_ns();
   }

@@ -65,7 +65,7 @@ TEST_F(OptionsTest, DefaultsAreTheSettings) {
   EXPECT_STREQ(options.stats_dir, "");
 }
 
-// Not given is not none: with `pause` there is one then.
+// Not given is not none: after memory was read beside the threads there is one then.
 TEST_F(OptionsTest, NoReadersCanBeAskedFor) {
   EXPECT_EQ(parse("pause=1000:readers=0"), 0);
   EXPECT_EQ(options.readers, 0u);

@@ -1,4 +1,5 @@
 // Stopping threads: they stand still, all of them, and their registers are seen.
+#include "platform/os.hpp"
 #include "thread_stop_support.hpp"
 
 namespace nonreuse::thread_stop_test {
@@ -28,21 +29,15 @@ TEST_P(ThreadStop, CountersStandStillUntilResumed) {
   }
 }
 
-uint64_t clock_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
-}
-
 TEST_P(ThreadStop, AllRunUntilWhatWasPreparedIsDone) {
   Counters counters(3);
   ThreadStopper stopper;
   for (int round = 0; round < 5; ++round) {
     stopper.prepare(GetParam(), kTimeout);
     const bool counted = counters.wait_for_all_to_count();
-    const uint64_t begin = clock_ns();
+    const uint64_t begin = os::now_ns();
     ASSERT_EQ(StopResult::stopped, stopper.stop(GetParam(), kTimeout));
-    const uint64_t first = counters.count(0), seen = clock_ns();
+    const uint64_t first = counters.count(0), seen = os::now_ns();
     const timespec a_while{0, 2'000'000};
     syscall(SYS_nanosleep, &a_while, nullptr);
     const uint64_t second = counters.count(0);
@@ -52,7 +47,7 @@ TEST_P(ThreadStop, AllRunUntilWhatWasPreparedIsDone) {
     EXPECT_LE(begin, stopper.began_ns());
     EXPECT_GE(seen, stopper.began_ns());
     EXPECT_LE(seen + 2'000'000, stopper.resumed_ns());
-    EXPECT_GE(clock_ns(), stopper.resumed_ns());
+    EXPECT_GE(os::now_ns(), stopper.resumed_ns());
     ASSERT_TRUE(counters.wait_for_all_to_count());
   }
 }
