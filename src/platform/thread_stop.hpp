@@ -57,7 +57,7 @@ class ThreadStopper {
   StopResult stop(StopMethod method, uint64_t timeout_ns);
   // The part of stop() that takes time while everybody still runs: a new helper waits for a processor first,
   // and on a busy machine that is longer than the stop. stop() by the same method must follow, within half a
-  // second (later another helper is started); the calling thread's signals are blocked from here on.
+  // second (later another helper is started). Locks may be waited for in between: no signal is blocked yet.
   void prepare(StopMethod method, uint64_t timeout_ns);
 
   // Lets all threads run. False when the threads did not stay stopped until now, because something killed the

@@ -352,6 +352,22 @@ TEST_F(SystemTest, HandlersWaitUntilSignalsAreOpenAgain) {
   sigaction(SIGUSR1, &before, nullptr);
 }
 
+// setuid(2) and the like return when all threads have changed.
+TEST_F(SystemTest, TheUserIsChangedWhileHandlersWait) {
+  std::atomic<bool> begun{false}, changed{false}, in_time{false};
+  std::thread waiting([&] {
+    const os::SignalsBlocked blocked;
+    begun = true;
+    for (int i = 0; i < 10000 && !changed; ++i) usleep(1000);
+    in_time = changed.load();
+  });
+  while (!begun) usleep(100);
+  EXPECT_EQ(seteuid(geteuid()), 0);
+  changed = true;
+  waiting.join();
+  EXPECT_TRUE(in_time);
+}
+
 TEST_F(SystemTest, TellsWhenItRunsOnASignalStack) {
   static std::vector<char> stack(64 * 1024);
   static Range range;
