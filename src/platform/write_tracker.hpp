@@ -60,6 +60,8 @@ class WriteTracker {
   Descriptors descriptors() const { return {{faults_.fd(), pagemap_.fd()}}; }
   // What the first write to an armed page costs here, in nanoseconds, by the self-test.
   uint64_t fault_ns() const { return fault_ns_; }
+  // And what a page costs that is armed and disarmed, among others.
+  uint64_t arming_ns() const { return arming_ns_; }
   void after_fork_in_child();
 
  private:
@@ -84,9 +86,10 @@ class WriteTracker {
   Verdict test();
   bool notes_writes(Range pages);
   bool notes_moves(Range from, uintptr_t to);
+  uint64_t time_arming(Range pages);
 
   Verdict verdict_ = Verdict::unknown;
-  uint64_t fault_ns_ = 1'400;
+  uint64_t fault_ns_ = 1'400, arming_ns_ = 200;
   bool lost_ = false;  // pages may have been armed without being told
   Handle faults_;      // userfaultfd
   Handle pagemap_;

@@ -90,18 +90,20 @@ TEST_F(BesideChoiceTest, TheDearerTheLongerAStopMayBe) {
   EXPECT_TRUE(choice.worth(options, 280 * kMib));
 }
 
-// What a fault costs is known before the first sweep has read beside the threads; sweeps know better.
-TEST_F(BesideChoiceTest, AFaultTellsWhatIsToBeExpected) {
-  choice.note_fault(1'400);
+// What faults and arming cost is known before the first sweep has read beside the threads; sweeps know
+// better.
+TEST_F(BesideChoiceTest, TheTrackerTellsWhatIsToBeExpected) {
+  choice.note_tracking(1'400, 200, 4096);
   EXPECT_EQ(choice.tolerance(), 100u);
-  BesideChoice dear;
-  dear.note_whole(100 * kMib, uint64_t{100} * 300'000);
-  dear.note_fault(15'000);
-  EXPECT_GT(dear.tolerance(), 800u);
-  EXPECT_LT(dear.tolerance(), 1600u);
-  const uint64_t before = dear.tolerance();
-  dear.note_fault(1'400);  // told once
-  EXPECT_EQ(dear.tolerance(), before);
+  for (const bool faults : {false, true}) {
+    BesideChoice dear;
+    dear.note_whole(100 * kMib, uint64_t{100} * 300'000);
+    dear.note_tracking(faults ? 75'000 : 0, faults ? 0 : 4'700, 4096);  // five times as dear either way
+    EXPECT_NEAR(static_cast<double>(dear.tolerance()), 1560, 100);
+    const uint64_t before = dear.tolerance();
+    dear.note_tracking(1'400, 200, 4096);  // told once
+    EXPECT_EQ(dear.tolerance(), before);
+  }
 }
 
 TEST_F(BesideChoiceTest, TheWholeCpuIsForTheTarget) {
