@@ -72,12 +72,9 @@ size_t page_size() {
 }
 
 SignalsBlocked::SignalsBlocked() : before_{} {
-  // The last signal that the C library keeps for itself is how it makes every thread change its user. In musl
-  // who has taken it stands still until all others have, with the locks that it holds: waiting for one of
-  // them without taking the signal would be waiting for ever.
-  const int change_of_user = SIGRTMIN - 1;
+  // A change of user need not wait, and in musl must not (kLocksBeforePrepare): locks are waited for.
   uint64_t set = ~uint64_t{0};
-  for (const int open : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, change_of_user})
+  for (const int open : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, sys::kChangeOfUser})
     set &= ~(uint64_t{1} << (open - 1));
   sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &set, before_, sizeof set);
 }

@@ -331,6 +331,14 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_all(StopArea& area, TaskList& tasks, in
   }
 }
 
+// A change of user may be what the threads wait for: in musl they block every signal until all have come.
+NONREUSE_UNINSTRUMENTED void pause_between_tries(uint64_t nanoseconds) {
+  const uint64_t change_of_user = uint64_t{1} << (sys::kChangeOfUser - 1);
+  sys::call(SYS_rt_sigprocmask, SIG_UNBLOCK, &change_of_user, nullptr, kSignalSetBytes);
+  sleep_ns(nanoseconds);
+  sys::call(SYS_rt_sigprocmask, SIG_BLOCK, &change_of_user, nullptr, kSignalSetBytes);
+}
+
 // One try; the deadline is the area's.
 NONREUSE_UNINSTRUMENTED StopOutcome try_stop(StopArea& area) {
   const int signal = acquire_signal();
@@ -366,7 +374,7 @@ NONREUSE_UNINSTRUMENTED StopOutcome stop_by_signal(StopArea& area) {
     if (outcome != StopOutcome::timed_out) break;
     const uint64_t pause = patience / 20, ended = now_ns();
     const uint64_t left = ended < deadline_ns ? deadline_ns - ended : 0;
-    sleep_ns(pause < left ? pause : left);
+    pause_between_tries(pause < left ? pause : left);
     if (now_ns() >= deadline_ns || !handlers_have_left(deadline_ns)) break;
   }
   area.deadline_ns = deadline_ns;

@@ -86,6 +86,14 @@ NONREUSE_ALWAYS_INLINE long call(long number, Args... args) {
   return raw(number, detail::word(args)...);
 }
 
+// The signal by which the C library makes every thread change its user (setuid(2) and its like), nptl(7). Not
+// SIGRTMIN - 1: programs can have more signals set aside.
+#if defined(__GLIBC__)
+constexpr int kChangeOfUser = 33;
+#else
+constexpr int kChangeOfUser = 34;  // musl
+#endif
+
 // True for a failure that may pass: descriptors, memory or processes are lacking now. A full table of
 // descriptors does not count where the limit leaves room for the standard streams at most: that is a sandbox.
 NONREUSE_READS_ANY_MEMORY NONREUSE_ALWAYS_INLINE bool may_pass(long result) {

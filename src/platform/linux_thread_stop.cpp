@@ -327,6 +327,7 @@ NONREUSE_UNINSTRUMENTED void ThreadStopper::prepare(StopMethod method, uint64_t 
   const size_t known = count_threads();
   prepared_ = Prepared::alone;
   if (known == 1) return;
+  block_signals();
   prepared_ = make_ready(known, deadline_after(timeout_ns)) ? Prepared::ready : Prepared::failed;
   const bool helper = prepared_ == Prepared::ready && numbering_ == 0 && helper_goes_first(method);
   if (helper) prepare_for_ptrace(*area_);
@@ -352,7 +353,6 @@ NONREUSE_UNINSTRUMENTED StopResult ThreadStopper::stop(StopMethod method, uint64
   const Prepared prepared = prepared_;
   prepared_ = Prepared::no;
   if (prepared == Prepared::alone) return StopResult::alone;
-  block_signals();
   const StopResult result =
       prepared == Prepared::ready ? stop_listed(method, deadline_after(timeout_ns)) : StopResult::timed_out;
   if (result != StopResult::stopped) unblock_signals();

@@ -277,14 +277,13 @@ bool WriteTracker::notes_writes(Range pages) {
     if (took < least) least = took;
   }
   fault_ns_ = least;
-  arming_ns_ = time_arming(pages);
-  return true;
+  arming_ns_ = time_arming(pages, answers);
+  return !lost();
 }
 
 // Nanoseconds that each further page costs, disarming included: what a call costs beside is paid for many.
-uint64_t WriteTracker::time_arming(Range pages) {
+uint64_t WriteTracker::time_arming(Range pages, Answers& answers) {
   const size_t page = getauxval(AT_PAGESZ);
-  Answers answers;
   const auto shortest = [&](Range range) {
     uint64_t least = ~uint64_t{0};
     for (int i = 0; i < 6; ++i) {

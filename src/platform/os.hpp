@@ -52,8 +52,8 @@ inline bool single_threaded() {
 size_t page_size();
 
 // Keeps the program's signal handlers out of the calling thread while it lives; they run afterwards. Signals
-// that report a fault of the thread itself stay open, and so does the C library's for setuid(2) and the like:
-// locks may be waited for. sigprocmask(2), nptl(7).
+// that report a fault of the thread itself stay open, and so does the one by which Linux C libraries change
+// all threads' user: locks may be waited for. sigprocmask(2), nptl(7).
 class SignalsBlocked {
  public:
   SignalsBlocked();

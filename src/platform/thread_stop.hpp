@@ -45,6 +45,15 @@ enum class StopMethod : uint8_t { automatic, ptrace_helper, signal };
 
 struct StopArea;
 
+// Whether all locks that a stop is to hold must be taken before prepare(), where otherwise after is better.
+// In musl a thread that has taken the signal for a change of user stands still until all others have, with
+// the locks that it holds: waiting for one of them without taking the signal would be waiting for ever.
+#if defined(__GLIBC__)
+constexpr bool kLocksBeforePrepare = false;
+#else
+constexpr bool kLocksBeforePrepare = true;
+#endif
+
 // One stop at a time in the whole process: the caller holds a lock of its own. The same thread that stopped
 // resumes. Constant-initialised, never destroyed: fit for a static object.
 class ThreadStopper {
@@ -57,7 +66,8 @@ class ThreadStopper {
   StopResult stop(StopMethod method, uint64_t timeout_ns);
   // The part of stop() that takes time while everybody still runs: a new helper waits for a processor first,
   // and on a busy machine that is longer than the stop. stop() by the same method must follow, within half a
-  // second (later another helper is started). Locks may be waited for in between: no signal is blocked yet.
+  // second (later another helper is started); the calling thread's signals are blocked from here on, so that
+  // a change of user waits until no helper with the rights of before is left.
   void prepare(StopMethod method, uint64_t timeout_ns);
 
   // Lets all threads run. False when the threads did not stay stopped until now, because something killed the

@@ -86,7 +86,7 @@ class WriteTracker {
   Verdict test();
   bool notes_writes(Range pages);
   bool notes_moves(Range from, uintptr_t to);
-  uint64_t time_arming(Range pages);
+  uint64_t time_arming(Range pages, Answers& answers);
 
   Verdict verdict_ = Verdict::unknown;
   uint64_t fault_ns_ = 1'400, arming_ns_ = 200;

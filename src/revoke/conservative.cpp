@@ -57,7 +57,6 @@ RevokeOutcome ConservativeRevoker::revoke(const RevokeRequest& request, RevokeFi
 void ConservativeRevoker::begin(const RevokeRequest& request) {
   state_.request = request;
   figures_ = {};
-  disarming_counted_ = false;
   const KernelChoice kernel = request.options->kernel;
   state_.kernel = request.options->unaligned ? choose_unaligned_kernel(kernel) : choose_kernel(kernel);
   state_.live_kernel = choose_live_kernel(kernel);
@@ -193,11 +192,7 @@ void ConservativeRevoker::note_cost() {
   const uint64_t bytes = figures_.root_bytes + figures_.heap_bytes;
   const uint64_t whole_ns = choice_.whole_ns(bytes);
   figures_.faults_ns = state_.written_bytes / os::page_size() * state_.tracker.fault_ns();
-  // What disarming takes is known to the next sweep. Until then it counts as three times what arming took (3
-  // to 4 times on every machine of docs/concurrency.md).
-  const uint64_t reader_ns = figures_.reader_cpu_ns;
-  const uint64_t disarming_ns = disarming_counted_ || reader_ns < whole_ns ? 0 : 3 * (reader_ns - whole_ns);
-  const uint64_t took_ns = reading_ns_ + reader_ns + disarming_ns + figures_.faults_ns;
+  const uint64_t took_ns = reading_ns_ + figures_.reader_cpu_ns + figures_.faults_ns;
   figures_.extra_ns = took_ns > whole_ns ? took_ns - whole_ns : 0;
   choice_.note_beside(bytes, took_ns);
 }
@@ -217,7 +212,6 @@ void ConservativeRevoker::read_beside() {
   state_.phase = SweepPhase::round;
   read_rounds();
   figures_.reader_cpu_ns += os::thread_cpu_ns() + disarming_ns_;
-  disarming_counted_ = disarming_counted_ || disarming_ns_ != 0;
   disarming_ns_ = 0;
   read_until_ns_ = os::now_ns();
   state_.again_bytes = 0;
@@ -246,8 +240,9 @@ void ConservativeRevoker::read_rounds() {
   }
 }
 
-// The heap's locks are taken when only the asking is left of the stop, and given back before the threads are
-// let go: who waits for one would wait for the sweeping thread, and that one perhaps for a processor.
+// The heap's locks are taken when only the asking is left of the stop, if may be, and given back before the
+// threads are let go: who waits for one would wait for the sweeping thread, and that one perhaps for a
+// processor.
 RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   const Options& options = *state_.request.options;
   StopMethod method = StopMethod::automatic;
@@ -255,8 +250,9 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   if (options.stop == StopChoice::signal) method = StopMethod::signal;
   const uint64_t timeout = options.stop_timeout * 1'000'000;
   if (state_.phase == SweepPhase::again) team_.await();
+  if (kLocksBeforePrepare) state_.request.freeze(state_.request.context, true);
   stopper_.prepare(method, timeout);
-  state_.request.freeze(state_.request.context, true);
+  if (!kLocksBeforePrepare) state_.request.freeze(state_.request.context, true);
   const uint64_t begin = os::now_ns();
   probes::note_stop_begin();
   const StopResult stopped = stopper_.stop(method, timeout);

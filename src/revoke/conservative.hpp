@@ -92,8 +92,7 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   // Of the last sweeps: the roots, and CPU time of the reading in the stop.
   uint64_t root_bytes_ = 0;
   uint64_t reading_ns_ = 0;
-  uint64_t disarming_ns_ = 0;       // CPU time of the reader after the last sweep
-  bool disarming_counted_ = false;  // it is part of this one's
+  uint64_t disarming_ns_ = 0;  // CPU time of the reader after the last sweep
   // Mappings that were found when memory was last read beside the program: bytes, by the logarithm of their
   // size.
   static constexpr size_t kUnarmedMost = size_t{64} << 20;

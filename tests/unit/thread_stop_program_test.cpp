@@ -72,6 +72,22 @@ TEST_P(ThreadStop, ErrnoSignalMaskAndDescriptorsAreKept) {
   EXPECT_EQ(lowest, next);
 }
 
+// A handler of the program might wait for a stopped thread; and a change of user (by the signal before the
+// first that programs may use) shall wait until no helper with the rights of before is left.
+TEST_P(ThreadStop, SignalsWaitFromPreparingOn) {
+  Counters counters(2);
+  ThreadStopper stopper;
+  sigset_t prepared;
+  stopper.prepare(GetParam(), kTimeout);
+  pthread_sigmask(SIG_BLOCK, nullptr, &prepared);
+  ASSERT_EQ(StopResult::stopped, stopper.stop(GetParam(), kTimeout));
+  stopper.resume();
+  for (const int signal : {SIGUSR1, SIGTERM, SIGRTMIN - 1, SIGRTMAX}) {
+    EXPECT_EQ(1, sigismember(&prepared, signal)) << signal;
+  }
+  EXPECT_EQ(0, sigismember(&prepared, SIGSEGV));
+}
+
 TEST(ThreadStopByPtrace, SleepIsNotInterrupted) {
   if (!ptrace_is_possible()) GTEST_SKIP() << "this process may not trace itself";
   struct Sleeper {
