@@ -11,7 +11,8 @@
 //   holding its lock. Between stop() and resume() take no lock that another thread may hold, call nothing
 //   that takes one, start no process, and do not let the code be instrumented.
 // - All signals but those that report a fault of the thread itself are blocked in the calling thread
-//   from prepare() or stop() to resume(): a handler of the program might wait for a stopped thread.
+//   from prepare() or stop() to resume(): a handler of the program might wait for a stopped thread. (Where a
+//   stop by signal is tried again, a change of user may come in between: nobody is stopped then.)
 // - A stopped thread's system calls are finished or will be restarted; what the kernel itself writes
 //   (io_uring, asynchronous I/O) and what another process writes into shared memory goes on.
 // - Tasks that share this memory without being threads of the process (a vfork child, CLONE_VM without

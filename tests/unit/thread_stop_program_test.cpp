@@ -82,8 +82,11 @@ TEST_P(ThreadStop, SignalsWaitFromPreparingOn) {
   pthread_sigmask(SIG_BLOCK, nullptr, &prepared);
   ASSERT_EQ(StopResult::stopped, stopper.stop(GetParam(), kTimeout));
   stopper.resume();
+  sigset_t after;
+  pthread_sigmask(SIG_BLOCK, nullptr, &after);
   for (const int signal : {SIGUSR1, SIGTERM, SIGRTMIN - 1, SIGRTMAX}) {
     EXPECT_EQ(1, sigismember(&prepared, signal)) << signal;
+    EXPECT_EQ(0, sigismember(&after, signal)) << signal;
   }
   EXPECT_EQ(0, sigismember(&prepared, SIGSEGV));
 }

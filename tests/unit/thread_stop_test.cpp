@@ -303,6 +303,47 @@ TEST_P(ThreadStop, ThreadThatBlocksAllSignals) {
   EXPECT_TRUE(others.wait_for_all_to_count());
 }
 
+// Changes its user, which every thread has to do, again and again.
+struct Changer {
+  std::atomic<bool> quit{false};
+  std::atomic<uint64_t> changes{0};
+  std::atomic<uint64_t> from_ns{~uint64_t{0}}, first_ns{0};  // the first change from that moment on
+  static void* run(void* argument) {
+    auto* self = static_cast<Changer*>(argument);
+    while (!self->quit.load(kRelaxed)) {
+      EXPECT_EQ(0, seteuid(geteuid()));
+      self->changes.fetch_add(1, kRelaxed);
+      const uint64_t now = now_ns();
+      if (self->first_ns.load(kRelaxed) == 0 && now >= self->from_ns.load(kRelaxed)) {
+        self->first_ns.store(now, kRelaxed);
+      }
+    }
+    return nullptr;
+  }
+};
+
+TEST(ThreadStopBySignal, UserIsChangedBetweenTries) {
+  if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer's background thread blocks every signal";
+  Blocker blocker;
+  Changer changer;
+  pthread_t blocking{}, changing{};
+  ASSERT_EQ(0, pthread_create(&blocking, nullptr, count_with_signals_blocked, &blocker));
+  while (!blocker.ready.load(kRelaxed)) sched_yield();
+  ASSERT_EQ(0, pthread_create(&changing, nullptr, Changer::run, &changer));
+  while (changer.changes.load(kRelaxed) == 0) sched_yield();
+  ThreadStopper stopper;
+  changer.from_ns.store(now_ns() + kSecond / 100, kRelaxed);  // the first try takes twice as long
+  const StopResult result = stopper.stop(StopMethod::signal, kSecond);
+  const uint64_t ended = now_ns(), changed = changer.first_ns.load(kRelaxed);
+  changer.quit.store(true, kRelaxed);
+  blocker.quit.store(true, kRelaxed);
+  pthread_join(changing, nullptr);
+  pthread_join(blocking, nullptr);
+  EXPECT_EQ(StopResult::timed_out, result);
+  EXPECT_NE(0u, changed);
+  EXPECT_LT(changed, ended - kSecond / 10) << "only when all tries were over";
+}
+
 void* unblock_later(void* argument) {
   auto* blocker = static_cast<Blocker*>(argument);
   sigset_t all;
