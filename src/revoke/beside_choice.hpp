@@ -43,8 +43,7 @@ class BesideChoice {
   }
 
   // What the first write to an armed page costs, and arming and disarming one (WriteTracker). Until a sweep
-  // has told more: that all pages are armed and one in sixteen is written, as compilers do (1 to 7 %; node 15
-  // %).
+  // has told more, all pages are taken to be armed and one in sixteen to be written meanwhile: a guess.
   void note_tracking(uint64_t fault_ns, uint64_t arming_ns, uint64_t page_bytes) {
     if (told_) return;
     told_ = true;

@@ -1,5 +1,4 @@
 // Stopping threads: they stand still, all of them, and their registers are seen.
-#include "platform/os.hpp"
 #include "thread_stop_support.hpp"
 
 namespace nonreuse::thread_stop_test {
@@ -35,9 +34,9 @@ TEST_P(ThreadStop, AllRunUntilWhatWasPreparedIsDone) {
   for (int round = 0; round < 5; ++round) {
     stopper.prepare(GetParam(), kTimeout);
     const bool counted = counters.wait_for_all_to_count();
-    const uint64_t begin = os::now_ns();
+    const uint64_t begin = now_ns();
     ASSERT_EQ(StopResult::stopped, stopper.stop(GetParam(), kTimeout));
-    const uint64_t first = counters.count(0), seen = os::now_ns();
+    const uint64_t first = counters.count(0), seen = now_ns();
     const timespec a_while{0, 2'000'000};
     syscall(SYS_nanosleep, &a_while, nullptr);
     const uint64_t second = counters.count(0);
@@ -47,7 +46,7 @@ TEST_P(ThreadStop, AllRunUntilWhatWasPreparedIsDone) {
     EXPECT_LE(begin, stopper.began_ns());
     EXPECT_GE(seen, stopper.began_ns());
     EXPECT_LE(seen + 2'000'000, stopper.resumed_ns());
-    EXPECT_GE(os::now_ns(), stopper.resumed_ns());
+    EXPECT_GE(now_ns(), stopper.resumed_ns());
     ASSERT_TRUE(counters.wait_for_all_to_count());
   }
 }
