@@ -311,7 +311,7 @@ RootStatus ConservativeRevoker::walk() {
 // starting them takes some, too. In a stop the processors of the other threads are free.
 void ConservativeRevoker::start_team(bool armed) {
   const Options& options = *state_.request.options;
-  const uint64_t wanted = options.readers_set ? options.readers : armed ? 1 : 0;
+  const uint64_t wanted = options.readers_set ? options.readers : armed || options.pause != 0 ? 1 : 0;
   const uint64_t expected = armed ? (state_.armed_bytes >> 20) * kAskingPerMib
                                   : choice_.whole_ns(state_.request.live + root_bytes_);
   if (wanted == 0 || options.unaligned || expected < (armed ? kWorthHelpAsking : kWorthHelp)) return;

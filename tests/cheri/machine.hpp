@@ -30,6 +30,7 @@
 #include "base/pointers.hpp"
 #include "capability.hpp"
 #include "platform/concept.hpp"
+#include "recycled_memory.hpp"
 #include "revoke/cheri_kernel.hpp"
 
 namespace nonreuse::sim {
@@ -99,18 +100,14 @@ class Machine {
   using Registers = std::array<Capability, kRegisters>;
 
   explicit Machine(const MachineConfig& config)
-      : config_(config), threads_(config.threads), epoch_(config.first_epoch) {
-    constexpr size_t kAlign = size_t{1} << 20;
-    bytes_ = kGlobals + config.claim;
-    // Data, tags, ghosts and both views of the shadow: one mapping, of which only what is used becomes real.
-    mapped_ = align_up(bytes_, kAlign) + kAlign + bytes_ / 4 + 4 * align_up(bytes_ / 128, 64);
-    void* memory =
-        mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) abort();
-    mapping_ = reinterpret_cast<uintptr_t>(memory);
+      : config_(config),
+        threads_(config.threads),
+        epoch_(config.first_epoch),
+        bytes_(kGlobals + config.claim),
+        memory_(memory_for(bytes_)) {
     claim_ = kFirstAddress + kAlign;
     base_ = claim_ - kGlobals;
-    const uintptr_t begin_of_claim = align_up(mapping_ + kGlobals, kAlign);
+    const uintptr_t begin_of_claim = align_up(reinterpret_cast<uintptr_t>(memory_.data()) + kGlobals, kAlign);
     to_host_ = begin_of_claim - claim_;
     uintptr_t at = begin_of_claim + config.claim;
     const auto table = [&](size_t size) {
@@ -125,7 +122,6 @@ class Machine {
     pages_ = reinterpret_cast<Page*>(table(bytes_ / kPage * sizeof(Page)));
     for (size_t i = 0; i < kGlobals / kPage; ++i) pages_[i].committed = true;
   }
-  ~Machine() { munmap(reinterpret_cast<void*>(mapping_), mapped_); }
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
@@ -413,12 +409,19 @@ class Machine {
     clear_tags(address, bytes);
   }
 
+  static constexpr size_t kAlign = size_t{1} << 20;
+  // Data, tags, ghosts and both views of the shadow in one, of which only what is used becomes real.
+  static constexpr size_t memory_for(size_t bytes) {
+    return align_up(align_up(bytes, kAlign) + kAlign + bytes / 4 + 4 * align_up(bytes / 128, 64), kPage);
+  }
+
   MachineConfig config_;
   std::vector<Registers> threads_;
   RevocationEpoch epoch_;
-  uintptr_t mapping_ = 0, to_host_ = 0;
+  uintptr_t to_host_ = 0;
   Address base_ = 0, claim_ = 0, commit_limit_ = ~Address{0};
-  size_t bytes_ = 0, mapped_ = 0;
+  size_t bytes_;
+  RecycledMemory memory_;
   uint32_t* ghosts_ = nullptr;
   uint64_t* tags_ = nullptr;
   uint64_t* shadow_ = nullptr;       // as its writer sees it

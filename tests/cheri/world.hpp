@@ -15,6 +15,7 @@
 
 #include "front/allocator.hpp"
 #include "kernel.hpp"
+#include "recycled_memory.hpp"
 #include "revoke/cheri.hpp"
 
 namespace nonreuse::sim {
@@ -39,7 +40,7 @@ class WorldOf : public Listener {
         revoker(kernel),
         heap(machine, revoker),
         config_(config),
-        owners_(static_cast<uint32_t*>(calloc(config.machine.claim / kGranule, sizeof(uint32_t))), &::free) {
+        owners_(align_up(config.machine.claim / kGranule * sizeof(uint32_t), Machine::kPage)) {
     revoker.set({.asynchronous = config.asynchronous});
     Options options{};
     options.percent = 1;
@@ -144,7 +145,9 @@ class WorldOf : public Listener {
   std::function<void(std::string_view)> at_point;
 
  private:
-  uint32_t& owner(uint64_t address) { return owners_.get()[(address - machine.claim_base()) / kGranule]; }
+  uint32_t& owner(uint64_t address) {
+    return reinterpret_cast<uint32_t*>(owners_.data())[(address - machine.claim_base()) / kGranule];
+  }
 
   // `old`: so many bytes at the start may hold anything; behind them everything must be clean.
   template <class Payload>
@@ -183,7 +186,7 @@ class WorldOf : public Listener {
 
   WorldConfig config_;
   std::vector<Allocation> allocations_;
-  std::unique_ptr<uint32_t, decltype(&::free)> owners_;
+  RecycledMemory owners_;  // of each granule the allocation
 };
 
 using World = WorldOf<>;

@@ -1,0 +1,65 @@
+// Zeroed memory for machines in software, of which a test makes a hundred thousand one after the other: what
+// one has used, the next one of the same size gets, cleared. To map and unmap it instead took most of the
+// tests' time, in page faults (`perf stat -e page-faults`). For one thread.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace nonreuse::sim {
+
+class RecycledMemory {
+ public:
+  // `bytes`, a multiple of the page size, all zero. Ends the program where there is no memory.
+  explicit RecycledMemory(size_t bytes) : bytes_(bytes) {
+    for (Mapping& spare : spares()) {
+      if (spare.bytes != bytes) continue;
+      memory_ = spare.memory;
+      std::swap(spare, spares().back());
+      spares().pop_back();
+      return;
+    }
+    void* memory =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) abort();
+    memory_ = static_cast<unsigned char*>(memory);
+  }
+  ~RecycledMemory() {
+    clear_present();
+    spares().push_back({memory_, bytes_});
+  }
+  RecycledMemory(const RecycledMemory&) = delete;
+  RecycledMemory& operator=(const RecycledMemory&) = delete;
+
+  unsigned char* data() const { return memory_; }
+
+ private:
+  static constexpr size_t kPage = 4096;
+  struct Mapping {
+    unsigned char* memory;
+    size_t bytes;
+  };
+  static std::vector<Mapping>& spares() {
+    static std::vector<Mapping> all;
+    return all;
+  }
+
+  void clear_present() {
+    static std::vector<unsigned char> present;
+    present.resize(bytes_ / kPage);
+    if (mincore(memory_, bytes_, present.data()) != 0) abort();
+    for (size_t i = 0; i < present.size(); ++i) {
+      if (present[i] & 1) memset(memory_ + i * kPage, 0, kPage);
+    }
+  }
+
+  unsigned char* memory_ = nullptr;
+  size_t bytes_;
+};
+
+}  // namespace nonreuse::sim
