@@ -5,6 +5,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -40,6 +42,7 @@ class RecycledMemory {
 
  private:
   static constexpr size_t kPage = 4096;
+  static constexpr ptrdiff_t kMost = 512;  // pages to clear
   struct Mapping {
     unsigned char* memory;
     size_t bytes;
@@ -53,6 +56,11 @@ class RecycledMemory {
     static std::vector<unsigned char> present;
     present.resize(bytes_ / kPage);
     if (mincore(memory_, bytes_, present.data()) != 0) abort();
+    // Of much, the system is rid sooner.
+    if (std::count_if(present.begin(), present.end(), [](unsigned char page) { return page & 1; }) > kMost) {
+      if (madvise(memory_, bytes_, MADV_DONTNEED) != 0) abort();
+      return;
+    }
     for (size_t i = 0; i < present.size(); ++i) {
       if (present[i] & 1) memset(memory_ + i * kPage, 0, kPage);
     }
