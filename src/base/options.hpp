@@ -19,7 +19,7 @@ struct Options {
   uint64_t unmap;           // chunks of at least this size give their pages back at free
   uint64_t pause;           // microseconds that threads may stand still, if it can be had; 0: any
   uint64_t readers;         // processes that may help to read in a stop; 0: none
-  bool readers_set;         // by somebody; else 1 where memory was read beside the threads
+  bool readers_set;         // by somebody; else 1 where there is a pause to keep to
   uint64_t cpu;             // percent of CPU time that sweeping may take while memory allows it
   uint64_t stop_timeout;    // milliseconds a sweep waits for threads to stop
   StopChoice stop;          // how threads are stopped

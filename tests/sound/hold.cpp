@@ -209,7 +209,8 @@ void churn_with(size_t threads, size_t bytes, uint64_t seed) {
     if (stack == MAP_FAILED) give_up("no stack");
     workers[i] = {{}, bytes / threads, seed * 16 + i, stack};
     pthread_attr_setstack(&attributes, stack, kWorkerStack);
-    if (pthread_create(&workers[i].thread, &attributes, churn_in_thread, &workers[i]) != 0) give_up("no thread");
+    if (pthread_create(&workers[i].thread, &attributes, churn_in_thread, &workers[i]) != 0)
+      give_up("no thread");
   }
   pthread_attr_destroy(&attributes);
   for (size_t i = 0; i < threads; ++i) {
