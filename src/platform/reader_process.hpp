@@ -41,7 +41,7 @@ class ReaderProcess {
   // CPU time that the calling process has spent outside the system, in nanoseconds. Right on average only: it
   // may be counted in ticks.
   static uint64_t user_ns();
-  // Processors that the calling thread may use.
+  // Processors that the calling thread may use; 1 under a system call filter.
   static size_t processors();
   // Stack and all: full of heap addresses, no root. Empty before the first start.
   Range own_memory() const;

@@ -311,12 +311,13 @@ RootStatus ConservativeRevoker::walk() {
 // starting them takes some, too. In a stop the processors of the other threads are free.
 void ConservativeRevoker::start_team(bool armed) {
   const Options& options = *state_.request.options;
-  const uint64_t wanted = options.readers_set ? options.readers : armed || options.pause != 0 ? 1 : 0;
+  const uint64_t wanted = options.readers_set ? options.readers : options.pause != 0 ? 1 : 0;
   const uint64_t expected = armed ? (state_.armed_bytes >> 20) * kAskingPerMib
                                   : choice_.whole_ns(state_.request.live + root_bytes_);
   if (wanted == 0 || options.unaligned || expected < (armed ? kWorthHelpAsking : kWorthHelp)) return;
-  if (sweeps_alone_ != 0) {
-    --sweeps_alone_;
+  help_ = &helps_[armed];
+  if (help_->sweeps_alone != 0) {
+    --help_->sweeps_alone;
     return;
   }
   const size_t processors = ReaderProcess::processors();
@@ -331,10 +332,10 @@ void ConservativeRevoker::start_team(bool armed) {
 void ConservativeRevoker::dismiss_team() {
   constexpr uint32_t kMostAlone = 256;
   if (!team_.empty() && !team_.paid()) {
-    sweeps_alone_ = alone_after_failure_;
-    alone_after_failure_ = alone_after_failure_ < kMostAlone ? 2 * alone_after_failure_ + 2 : kMostAlone;
+    help_->sweeps_alone = help_->after_failure;
+    help_->after_failure = help_->after_failure < kMostAlone ? 2 * help_->after_failure + 2 : kMostAlone;
   } else if (!team_.empty()) {
-    alone_after_failure_ = 0;
+    help_->after_failure = 0;
   }
   uint64_t cpu = 0;
   team_.leave(scanner_.figures, cpu);

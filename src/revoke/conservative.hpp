@@ -102,7 +102,11 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   static constexpr size_t kAsked = 128;
   Range asked_[kAsked]{};  // of the walk under way in a stop
   size_t asked_count_ = 0;
-  uint32_t sweeps_alone_ = 0, alone_after_failure_ = 0;  // without help
+  struct Help {
+    uint32_t sweeps_alone = 0, after_failure = 0;  // so many sweeps go without
+  };
+  Help helps_[2];  // in stops that read everything, and in those that ask what was written
+  Help* help_ = helps_;
   // Of the sweep under way; the reading process writes here while it runs, nobody else then:
   std::atomic<bool> open_{false};
   RevokeFigures figures_{};

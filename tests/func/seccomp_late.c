@@ -34,6 +34,7 @@ static const struct filter kFilters[] = {
     {"ioctl, trap", {SYS_ioctl}, SECCOMP_RET_TRAP},
     {"membarrier, trap", {SYS_membarrier}, SECCOMP_RET_TRAP},
     {"close_range and unshare, trap", {436, SYS_unshare}, SECCOMP_RET_TRAP},
+    {"sched_getaffinity, kill process", {SYS_sched_getaffinity}, SECCOMP_RET_KILL_PROCESS},
 };
 
 static bool forbid(const struct filter* f) {
@@ -99,6 +100,10 @@ int main(int argc, char** argv) {
   struct filter other = {
       "", {argc > 2 ? atoi(argv[1]) : 0}, argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 0};
   hold_some();
+  /* "large": so that a stop that reads it takes milliseconds, and asks whether it might have help. */
+  const size_t kLarge = (size_t)24 << 20;
+  char* volatile large = argc == 2 ? malloc(kLarge) : NULL;
+  if (argc == 2) memset(large, 1, kLarge);
   bool failed = false;
   for (size_t i = 0; i < (argc > 2 ? 1 : sizeof kFilters / sizeof *kFilters); ++i) {
     const struct filter* f = argc > 2 ? &other : &kFilters[i];

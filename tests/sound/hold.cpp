@@ -190,7 +190,6 @@ struct Worker {
   uint64_t seed;
   void* stack;
 };
-constexpr size_t kWorkerStack = size_t{1} << 20;
 
 void* churn_in_thread(void* worker) {
   churn(static_cast<Worker*>(worker)->bytes, static_cast<Worker*>(worker)->seed);
@@ -204,18 +203,24 @@ void churn_with(size_t threads, size_t bytes, uint64_t seed) {
   Worker workers[16];
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
+  size_t size = 0;
+  pthread_attr_getstacksize(&attributes, &size);
+  // As the C library makes them: the lowest page is a guard.
+  const size_t guard = static_cast<size_t>(getpagesize());
   for (size_t i = 0; i < threads; ++i) {
-    void* stack = mmap(nullptr, kWorkerStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* stack = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (stack == MAP_FAILED) give_up("no stack");
+    char* const lowest = static_cast<char*>(stack) + guard;
+    if (mprotect(lowest, size - guard, PROT_READ | PROT_WRITE) != 0) give_up("no stack");
     workers[i] = {{}, bytes / threads, seed * 16 + i, stack};
-    pthread_attr_setstack(&attributes, stack, kWorkerStack);
+    if (pthread_attr_setstack(&attributes, lowest, size - guard) != 0) give_up("no stack");
     if (pthread_create(&workers[i].thread, &attributes, churn_in_thread, &workers[i]) != 0)
       give_up("no thread");
   }
   pthread_attr_destroy(&attributes);
   for (size_t i = 0; i < threads; ++i) {
     pthread_join(workers[i].thread, nullptr);
-    munmap(workers[i].stack, kWorkerStack);
+    munmap(workers[i].stack, size);
   }
 }
 
