@@ -161,7 +161,7 @@ RevokeOutcome ConservativeRevoker::sweep_spilled(uintptr_t stack_pointer) {
   const bool beside = state_.phase == SweepPhase::again;
   start_team(beside);
   const RevokeOutcome outcome = stop_and_sweep(stack_pointer);
-  dismiss_team();
+  dismiss_team(beside);
   figures_.beside = beside && !state_.tracker.lost() && state_.armed_bytes != 0;
   figures_.again_bytes = beside ? state_.again_bytes.load(std::memory_order_relaxed) : 0;
   if (outcome == RevokeOutcome::cleared) {
@@ -315,9 +315,8 @@ void ConservativeRevoker::start_team(bool armed) {
   const uint64_t expected = armed ? (state_.armed_bytes >> 20) * kAskingPerMib
                                   : choice_.whole_ns(state_.request.live + root_bytes_);
   if (wanted == 0 || options.unaligned || expected < (armed ? kWorthHelpAsking : kWorthHelp)) return;
-  help_ = &helps_[armed];
-  if (help_->sweeps_alone != 0) {
-    --help_->sweeps_alone;
+  if (uint32_t& alone = helps_[armed].sweeps_alone; alone != 0) {
+    --alone;
     return;
   }
   const size_t processors = ReaderProcess::processors();
@@ -329,13 +328,14 @@ void ConservativeRevoker::start_team(bool armed) {
 
 // Where the processors are wanted by others, help is waited for longer than it saves: it is tried less and
 // less often, from the second time in a row on.
-void ConservativeRevoker::dismiss_team() {
+void ConservativeRevoker::dismiss_team(bool armed) {
   constexpr uint32_t kMostAlone = 256;
+  Help& help = helps_[armed];
   if (!team_.empty() && !team_.paid()) {
-    help_->sweeps_alone = help_->after_failure;
-    help_->after_failure = help_->after_failure < kMostAlone ? 2 * help_->after_failure + 2 : kMostAlone;
+    help.sweeps_alone = help.after_failure;
+    help.after_failure = help.after_failure < kMostAlone ? 2 * help.after_failure + 2 : kMostAlone;
   } else if (!team_.empty()) {
-    help_->after_failure = 0;
+    help.after_failure = 0;
   }
   uint64_t cpu = 0;
   team_.leave(scanner_.figures, cpu);

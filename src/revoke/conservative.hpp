@@ -68,7 +68,7 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
   void read_rounds();
   void stop_tracking();
   void start_team(bool armed);
-  void dismiss_team();
+  void dismiss_team(bool armed);
   RevokeOutcome stop_and_sweep(uintptr_t stack_pointer);
   RevokeOutcome sweep_stopped(uintptr_t stack_pointer);
   RootStatus walk();
@@ -106,7 +106,6 @@ class alignas(64) ConservativeRevoker : private RootVisitor {
     uint32_t sweeps_alone = 0, after_failure = 0;  // so many sweeps go without
   };
   Help helps_[2];  // in stops that read everything, and in those that ask what was written
-  Help* help_ = helps_;
   // Of the sweep under way; the reading process writes here while it runs, nobody else then:
   std::atomic<bool> open_{false};
   RevokeFigures figures_{};

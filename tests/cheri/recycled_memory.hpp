@@ -1,7 +1,7 @@
 // Zeroed memory for machines in software, of which a test makes a hundred thousand one after the other: what
 // one has used, the next one of the same size gets, cleared. To map and unmap it instead took most of the
-// tests' time, in page faults (`perf stat -e page-faults`). For one thread. A page
-// that was swapped out would not be cleared: mincore(2) calls it absent.
+// tests' time, in page faults (`perf stat -e page-faults`). For one thread. A page that was swapped out
+// would not be cleared: mincore(2) calls it absent.
 #pragma once
 
 #include <sys/mman.h>
