@@ -23,3 +23,15 @@
 #ifndef NONREUSE_SANITIZED
 #define NONREUSE_SANITIZED false
 #endif
+
+// True where ThreadSanitizer's runtime takes part in atomic accesses.
+#if defined(__SANITIZE_THREAD__)
+#define NONREUSE_THREAD_SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NONREUSE_THREAD_SANITIZED true
+#endif
+#endif
+#ifndef NONREUSE_THREAD_SANITIZED
+#define NONREUSE_THREAD_SANITIZED false
+#endif

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "platform/attributes.hpp"
 #include "platform/live_stack.hpp"
 #include "platform/os.hpp"
 #include "platform/probes.hpp"
@@ -20,6 +21,12 @@ constexpr int kRestarts = 3;
 constexpr uint64_t kStuck = 5'000'000'000;                              // nanoseconds without progress
 constexpr uint64_t kWorthHelp = 1'000'000, kWorthHelpAsking = 400'000;  // nanoseconds
 constexpr uint64_t kAskingPerMib = 800;  // nanoseconds; to be told of a MiB that none of it was written
+
+// Whether the heap's locks may be given back in the stop. ThreadSanitizer's runtime has a lock for each word
+// that acquires or releases, and a stopped thread may hold the one of a word of the heap's locks, which it
+// was trying. Nothing else that acquires or releases is touched both in the stop and by those that are
+// stopped.
+constexpr bool kLocksBackInStop = !NONREUSE_THREAD_SANITIZED;
 
 StackMapping stack_of(const RootRange& root) {
   return {root.mapping, root.guard_below, root.main_stack};
@@ -241,8 +248,8 @@ void ConservativeRevoker::read_rounds() {
 }
 
 // The heap's locks are taken when only the asking is left of the stop, if may be, and given back before the
-// threads are let go: who waits for one would wait for the sweeping thread, and that one perhaps for a
-// processor.
+// threads are let go, if may be: who waits for one would wait for the sweeping thread, and that one perhaps
+// for a processor.
 RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
   const Options& options = *state_.request.options;
   StopMethod method = StopMethod::automatic;
@@ -262,13 +269,14 @@ RevokeOutcome ConservativeRevoker::stop_and_sweep(uintptr_t stack_pointer) {
     outcome = sweep_stopped(stack_pointer);
     reading_ns_ = os::thread_cpu_ns() - reading_begin;
   }
-  state_.request.freeze(state_.request.context, false);
+  if (kLocksBackInStop) state_.request.freeze(state_.request.context, false);
   if (stopped == StopResult::stopped) {
     // If they have not stayed stopped, they ran while they were read: what was not hit proves nothing.
     if (!stopper_.resume()) outcome = RevokeOutcome::retry;
     figures_.stop_begin_ns = stopper_.began_ns();
     figures_.pause_ns = stopper_.resumed_ns() - stopper_.began_ns();
   }
+  if (!kLocksBackInStop) state_.request.freeze(state_.request.context, false);
   figures_.stood_ns = figures_.pause_ns != 0 ? figures_.pause_ns : os::now_ns() - begin;
   probes::note_stop_end(figures_.stood_ns);
   return outcome;
