@@ -12,26 +12,22 @@
 #define NONREUSE_NOINLINE __attribute__((noinline))
 #define NONREUSE_ALWAYS_INLINE inline __attribute__((always_inline))
 
-// True where the compiler instruments memory accesses: such code needs the runtime's thread around it.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define NONREUSE_SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define NONREUSE_SANITIZED true
-#endif
-#endif
-#ifndef NONREUSE_SANITIZED
-#define NONREUSE_SANITIZED false
+#if defined(__has_feature)
+#define NONREUSE_HAS_FEATURE(name) __has_feature(name)
+#else
+#define NONREUSE_HAS_FEATURE(name) 0
 #endif
 
 // True where ThreadSanitizer's runtime takes part in atomic accesses.
-#if defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__) || NONREUSE_HAS_FEATURE(thread_sanitizer)
 #define NONREUSE_THREAD_SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define NONREUSE_THREAD_SANITIZED true
-#endif
-#endif
-#ifndef NONREUSE_THREAD_SANITIZED
+#else
 #define NONREUSE_THREAD_SANITIZED false
+#endif
+
+// True where the compiler instruments memory accesses: such code needs the runtime's thread around it.
+#if defined(__SANITIZE_ADDRESS__) || NONREUSE_HAS_FEATURE(address_sanitizer)
+#define NONREUSE_SANITIZED true
+#else
+#define NONREUSE_SANITIZED NONREUSE_THREAD_SANITIZED
 #endif

@@ -24,8 +24,8 @@ constexpr uint64_t kAskingPerMib = 800;  // nanoseconds; to be told of a MiB tha
 
 // Whether the heap's locks may be given back in the stop. ThreadSanitizer's runtime has a lock for each word
 // that acquires or releases, and a stopped thread may hold the one of a word of the heap's locks, which it
-// was trying. Nothing else that acquires or releases is touched both in the stop and by those that are
-// stopped.
+// was trying. Other words that stopped threads acquire or release are left alone in the stop, or read relaxed
+// (TagMap::covering), which takes no such lock.
 constexpr bool kLocksBackInStop = !NONREUSE_THREAD_SANITIZED;
 
 StackMapping stack_of(const RootRange& root) {
